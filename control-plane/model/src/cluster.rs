@@ -1,0 +1,98 @@
+//! A cluster: a group of endpoints that answer for one service, and how to talk to them.
+
+use crate::Origin;
+use crate::endpoint::Endpoint;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Istio's form: `outbound|8080||order.default.svc.cluster.local`, `inbound|8080||`.
+    pub name: String,
+    pub discovery: Discovery,
+    pub balancer: Balancer,
+    pub protocol: Protocol,
+    /// Istio's default is 10 s, Envoy's 5 s.
+    pub connect_timeout: Duration,
+    pub pool: Pool,
+    /// Which service this is, for metrics.
+    pub service: Service,
+    pub origin: Origin,
+}
+
+impl Cluster {
+    /// A cluster with Istio's defaults whose endpoints come by EDS.
+    pub fn new(name: impl Into<String>) -> Self {
+        Cluster {
+            name: name.into(),
+            discovery: Discovery::Eds,
+            balancer: Balancer::default(),
+            protocol: Protocol::Http1,
+            connect_timeout: Duration::from_secs(10),
+            pool: Pool::default(),
+            service: Service::default(),
+            origin: Origin::default(),
+        }
+    }
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Discovery {
+    /// [`crate::Endpoints`] of the cluster's name.
+    Eds,
+    Static(Vec<Endpoint>),
+    /// A DNS name, resolved by the proxy; every address is an endpoint (Envoy's STRICT_DNS).
+    Dns { host: String, port: u16 },
+    /// Whatever authority the request itself names (Envoy's dynamic forward proxy): pass-through.
+    Forward,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balancer {
+    RoundRobin,
+    /// The least loaded of `choices` picked at random.
+    LeastRequest { choices: u32 },
+    Random,
+}
+
+impl Default for Balancer {
+    /// Istio's default: least request of two.
+    fn default() -> Self {
+        Balancer::LeastRequest { choices: 2 }
+    }
+}
+
+/// Which HTTP the upstream is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    Http1,
+    Http2,
+    /// The one that the caller used (Istio's `useClientProtocol`, Envoy's `use_downstream_protocol_config`).
+    Downstream,
+}
+
+/// Limits of the connections to a cluster. `None`: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// A connection is closed after so many requests (`maxRequestsPerConnection`).
+    pub max_requests_per_connection: Option<u32>,
+    /// An upstream connection without a request for so long is closed. Default one hour.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { max_requests_per_connection: None, idle_timeout: Some(Duration::from_secs(3600)) }
+    }
+}
+
+/// The service a cluster stands for: Istio's `destination_service*` labels. Empty fields are unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Service {
+    /// Full host name, `order.default.svc.cluster.local`.
+    pub host: String,
+    pub name: String,
+    pub namespace: String,
+}
