@@ -1,0 +1,211 @@
+//! What browsers of other origins may do (the fetch standard's CORS protocol, with the Gateway API's rules for `*`).
+//!
+//! A browser asks before anything unusual with a *preflight*, which a proxy answers by itself, and
+//! refuses to show the page an answer that does not name its origin. Getting the wildcards wrong is the
+//! classic mistake: once credentials are allowed, `*` means a literal star to a browser, so what was asked for is echoed instead.
+
+#[cfg(test)]
+mod tests;
+
+use crate::CompileError;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use weft_model::route::Cors;
+
+/// The status of the answer to a preflight.
+pub const PREFLIGHT_STATUS: StatusCode = StatusCode::NO_CONTENT;
+
+/// A compiled [`Cors`].
+#[derive(Clone, Debug)]
+pub struct Policy {
+    origins: Vec<OriginMatch>,
+    methods: Allowed,
+    headers: Allowed,
+    expose: Allowed,
+    credentials: bool,
+    max_age: Option<HeaderValue>,
+}
+
+/// What to do with a request on a route that has a [`Policy`].
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// Answer by yourself with [`PREFLIGHT_STATUS`], no body and these headers. To an origin that is not
+    /// allowed they say nothing of CORS, and the browser refuses.
+    Preflight(HeaderMap),
+    /// Go on, and give the answer to [`Grant::apply`].
+    Proceed(Grant),
+}
+
+/// The origin that may read the answer, if any.
+#[derive(Clone, Debug)]
+pub struct Grant(Option<HeaderValue>);
+
+impl Policy {
+    /// Fails on an origin that is neither `*` nor `scheme://host[:port]`, and on what is no method or header name.
+    pub fn compile(cors: &Cors) -> Result<Policy, CompileError> {
+        let allowed = |part: &str, names: &[String]| Allowed::compile(names).map_err(|error| error.within(part));
+        Ok(Policy {
+            origins: cors.allow_origins.iter().map(|text| OriginMatch::compile(text)).collect::<Result<_, _>>()?,
+            methods: allowed("allowMethods", &cors.allow_methods)?,
+            headers: allowed("allowHeaders", &cors.allow_headers)?,
+            expose: allowed("exposeHeaders", &cors.expose_headers)?,
+            credentials: cors.allow_credentials,
+            max_age: cors.max_age.map(|age| HeaderValue::from(age.as_secs())),
+        })
+    }
+
+    pub fn decide(&self, method: &Method, headers: &HeaderMap) -> Decision {
+        let origin = headers.get(ORIGIN);
+        let granted = origin.filter(|origin| self.allows(origin));
+        let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+        match (method == Method::OPTIONS, origin, asked) {
+            (true, Some(_), Some(asked)) => Decision::Preflight(self.preflight(granted, asked, headers)),
+            _ => Decision::Proceed(Grant(granted.cloned())),
+        }
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        self.origins.iter().any(|allowed| allowed.fits(origin.as_bytes()))
+    }
+
+    fn preflight(&self, granted: Option<&HeaderValue>, method: &HeaderValue, headers: &HeaderMap) -> HeaderMap {
+        let mut answer = HeaderMap::new();
+        answer.insert(
+            VARY,
+            HeaderValue::from_static("origin, access-control-request-method, access-control-request-headers"),
+        );
+        let Some(origin) = granted else { return answer };
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        self.say_credentials(&mut answer);
+        if let Some(methods) = self.methods.answer(self.credentials, Some(method)) {
+            answer.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        }
+        if let Some(names) = self.headers.answer(self.credentials, headers.get(ACCESS_CONTROL_REQUEST_HEADERS)) {
+            answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+        }
+        if let Some(max_age) = &self.max_age {
+            answer.insert(ACCESS_CONTROL_MAX_AGE, max_age.clone());
+        }
+        answer
+    }
+
+    fn say_credentials(&self, answer: &mut HeaderMap) {
+        if self.credentials {
+            answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+}
+
+impl Grant {
+    /// Completes an answer, wherever it came from. The policy has the last word: what a backend says of CORS is replaced.
+    pub fn apply(&self, policy: &Policy, answer: &mut HeaderMap) {
+        for name in [&ACCESS_CONTROL_ALLOW_ORIGIN, &ACCESS_CONTROL_ALLOW_CREDENTIALS, &ACCESS_CONTROL_EXPOSE_HEADERS] {
+            answer.remove(name);
+        }
+        answer.append(VARY, HeaderValue::from_static("origin"));
+        let Some(origin) = &self.0 else { return };
+        if let Some(names) = policy.expose.expose(policy.credentials, answer) {
+            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names);
+        }
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        policy.say_credentials(answer);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum OriginMatch {
+    Any,
+    Exact(String),
+    /// What comes before and after the `*`, in the host part.
+    Wildcard(String, String),
+}
+
+impl OriginMatch {
+    fn compile(text: &str) -> Result<Self, CompileError> {
+        let wrong = |what: &str| {
+            Err(CompileError::new(format!(
+                "the origin \"{text}\" {what}; write `*`, `https://shop.example` or `https://*.shop.example`"
+            )))
+        };
+        if text == "*" {
+            return Ok(OriginMatch::Any);
+        }
+        let lower = text.to_ascii_lowercase();
+        let Some((scheme, host)) = lower.split_once("://") else { return wrong("has no scheme") };
+        if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) || scheme.contains('*') {
+            return wrong("is not just scheme, host and port");
+        }
+        match host.split_once('*') {
+            None => Ok(OriginMatch::Exact(lower)),
+            Some(("", after)) if after.is_empty() || (after.starts_with(['.', ':']) && !after.contains('*')) => {
+                Ok(OriginMatch::Wildcard(format!("{scheme}://"), after.to_owned()))
+            }
+            Some(_) => wrong("has a wildcard that is not its whole first label"),
+        }
+    }
+
+    fn fits(&self, origin: &[u8]) -> bool {
+        match self {
+            OriginMatch::Any => true,
+            OriginMatch::Exact(exact) => origin.eq_ignore_ascii_case(exact.as_bytes()),
+            OriginMatch::Wildcard(before, after) => {
+                let Some(middle) = origin.len().checked_sub(before.len() + after.len()).filter(|length| *length > 0)
+                else {
+                    return false;
+                };
+                let (head, rest) = origin.split_at(before.len());
+                let (labels, tail) = rest.split_at(middle);
+                head.eq_ignore_ascii_case(before.as_bytes())
+                    && tail.eq_ignore_ascii_case(after.as_bytes())
+                    && labels.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            }
+        }
+    }
+}
+
+/// Methods or header names.
+#[derive(Clone, Debug)]
+enum Allowed {
+    None,
+    All,
+    These(HeaderValue),
+}
+
+impl Allowed {
+    fn compile(names: &[String]) -> Result<Self, CompileError> {
+        if names.iter().any(|name| name == "*") {
+            return Ok(Allowed::All);
+        }
+        if let Some(wrong) = names.iter().find(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
+            return Err(CompileError::new(format!("\"{wrong}\" is no HTTP token")));
+        }
+        match names.is_empty() {
+            true => Ok(Allowed::None),
+            false => Ok(Allowed::These(HeaderValue::from_str(&names.join(", ")).expect("tokens are header values"))),
+        }
+    }
+
+    fn answer(&self, credentials: bool, asked: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match self {
+            Allowed::None => None,
+            Allowed::These(names) => Some(names.clone()),
+            Allowed::All if credentials => asked.cloned(),
+            Allowed::All => Some(HeaderValue::from_static("*")),
+        }
+    }
+
+    /// With credentials `*` is a literal star to a browser, so the names that the answer really has are spelled.
+    fn expose(&self, credentials: bool, answer: &HeaderMap) -> Option<HeaderValue> {
+        match self {
+            Allowed::All if credentials => {
+                let names: Vec<&str> = answer.keys().map(HeaderName::as_str).collect();
+                Some(HeaderValue::from_str(&names.join(", ")).expect("header names are header values"))
+            }
+            other => other.answer(credentials, None),
+        }
+    }
+}

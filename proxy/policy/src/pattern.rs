@@ -1,0 +1,78 @@
+//! Comparing values: the regular expressions and string matches that routes are made of.
+//!
+//! Expressions come from whoever writes configuration and are run on what any caller sends, so both
+//! sides are bounded: the `regex` crate runs in time linear in the input, and [`PROGRAM_LIMIT_BYTES`]
+//! and [`CACHE_LIMIT_BYTES`] bound the memory that one expression may take.
+
+use crate::CompileError;
+use regex::bytes::{Regex, RegexBuilder};
+use weft_model::route::StringMatch;
+
+/// The largest compiled expression. A whole-Unicode `\w{1,20}` takes about 0.3 MiB.
+pub const PROGRAM_LIMIT_BYTES: usize = 1 << 20;
+
+/// The largest cache of the lazy automaton, per expression and thread.
+pub const CACHE_LIMIT_BYTES: usize = 256 << 10;
+
+/// An expression that fits anywhere in its input.
+pub fn searching(expression: &str) -> Result<Regex, CompileError> {
+    RegexBuilder::new(expression)
+        .size_limit(PROGRAM_LIMIT_BYTES)
+        .dfa_size_limit(CACHE_LIMIT_BYTES)
+        .build()
+        .map_err(|error| CompileError::new(reason(expression, &error)))
+}
+
+/// An expression that must fit the whole of its input.
+pub fn anchored(expression: &str) -> Result<Regex, CompileError> {
+    searching(expression)?; // by itself first: `a)(b` must not become valid by the parentheses below
+    searching(&format!(r"\A(?:{expression})\z"))
+}
+
+fn reason(expression: &str, error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("the regular expression `{expression}` needs more than {limit} bytes when compiled; repeat less")
+        }
+        other => {
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("the regular expression `{expression}` is not valid RE2: {last}")
+        }
+    }
+}
+
+/// A compiled [`StringMatch`].
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Contains(Box<[u8]>),
+    Regex(Box<Regex>),
+    Present,
+}
+
+impl Value {
+    pub(crate) fn compile(value: &StringMatch) -> Result<Self, CompileError> {
+        Ok(match value {
+            StringMatch::Exact(text) => Value::Exact(text.as_bytes().into()),
+            StringMatch::Prefix(text) => Value::Prefix(text.as_bytes().into()),
+            StringMatch::Suffix(text) => Value::Suffix(text.as_bytes().into()),
+            StringMatch::Contains(text) => Value::Contains(text.as_bytes().into()),
+            StringMatch::Regex(expression) => Value::Regex(Box::new(anchored(expression)?)),
+            StringMatch::Present => Value::Present,
+        })
+    }
+
+    pub(crate) fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Value::Exact(text) => value == &**text,
+            Value::Prefix(text) => value.starts_with(text),
+            Value::Suffix(text) => value.ends_with(text),
+            Value::Contains(text) => text.is_empty() || value.windows(text.len()).any(|window| window == &**text),
+            Value::Regex(expression) => expression.is_match(value),
+            Value::Present => true,
+        }
+    }
+}
