@@ -35,3 +35,59 @@ impl Dice {
         self.below(Share::ALL.millionths()) < share.millionths()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Fails when counts this far from their weights have a probability under about one in 10^6 (chi-square).
+    pub(crate) fn assert_shares(seed: u64, weights: &[u32], counts: &[u32]) {
+        let (weight_sum, count_sum): (u32, u32) = (weights.iter().sum(), counts.iter().sum());
+        let mut statistic = 0.0;
+        for (weight, count) in weights.iter().zip(counts) {
+            let expected = f64::from(count_sum) * f64::from(*weight) / f64::from(weight_sum);
+            match *weight {
+                0 => assert_eq!(*count, 0, "seed {seed}: weight 0 was picked"),
+                _ => statistic += (f64::from(*count) - expected).powi(2) / expected,
+            }
+        }
+        let freedom = weights.iter().filter(|weight| **weight > 0).count() as f64 - 1.0;
+        // Wilson and Hilferty's approximation of the quantile 4.75 standard deviations out
+        let bound = freedom * (1.0 - 2.0 / (9.0 * freedom) + 4.75 * (2.0 / (9.0 * freedom)).sqrt()).powi(3);
+        assert!(
+            statistic < bound,
+            "seed {seed}: chi-square {statistic:.1} over {bound:.1}: {counts:?} for {weights:?}"
+        );
+    }
+
+    #[test]
+    fn throws_are_even() {
+        for seed in [0, 1, u64::MAX] {
+            let mut dice = Dice::new(seed);
+            let mut counts = [0; 7];
+            (0..70_000).for_each(|_| counts[dice.below(7) as usize] += 1);
+            assert_shares(seed, &[1; 7], &counts);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_throws_the_same() {
+        let throws = |seed| {
+            let mut dice = Dice::new(seed);
+            [dice.next_u64(), dice.next_u64(), dice.next_u64()]
+        };
+        assert_eq!(throws(42), throws(42));
+        assert_ne!(throws(42), throws(43));
+    }
+
+    #[test]
+    fn shares_are_kept_and_their_ends_are_exact() {
+        let mut dice = Dice::new(9);
+        assert!((0..1000).all(|_| dice.within(Share::ALL)));
+        assert!(!(0..1000).any(|_| dice.within(Share::NONE)));
+        let tenth = Share::ratio(1, 10).unwrap();
+        let hits = (0..50_000).filter(|_| dice.within(tenth)).count() as u32;
+        assert_shares(9, &[1, 9], &[hits, 50_000 - hits]);
+        assert_eq!(dice.below(0), 0);
+    }
+}

@@ -50,3 +50,44 @@ fn pair((name_text, value): &(String, String)) -> Result<(HeaderName, HeaderValu
         .map_err(|_| CompileError::new(format!("the value of header \"{name_text}\" has control characters")))?;
     Ok((name(name_text)?, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn edits_remove_then_set_then_add() {
+        let edits = HeaderEdits {
+            remove: vec!["x-gone".into(), "x-both".into()],
+            set: pairs(&[("x-set", "new"), ("x-both", "set")]),
+            add: pairs(&[("x-add", "2"), ("x-both", "added")]),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("x-gone", "1"), ("x-set", "a"), ("x-set", "b"), ("x-add", "1"), ("x-both", "old"), ("x-kept", "1")]
+        {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        Edits::compile(&edits).unwrap().apply(&mut headers);
+        let all = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all("x-gone"), [""; 0]);
+        assert_eq!(all("x-set"), ["new"]);
+        assert_eq!(all("x-add"), ["1", "2"]);
+        assert_eq!(all("x-both"), ["set", "added"]);
+        assert_eq!(all("x-kept"), ["1"]);
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused_by_name() {
+        let error = |edits: HeaderEdits| Edits::compile(&edits).unwrap_err().to_string();
+        let text = error(HeaderEdits { remove: vec!["x y".into()], ..HeaderEdits::default() });
+        assert_eq!(text, "\"x y\" is no HTTP header name");
+        let text = error(HeaderEdits { add: pairs(&[("x-a", "a\nb")]), ..HeaderEdits::default() });
+        assert_eq!(text, "the value of header \"x-a\" has control characters");
+        assert!(Edits::compile(&HeaderEdits::default()).unwrap().is_empty());
+    }
+}

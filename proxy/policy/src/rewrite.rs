@@ -4,6 +4,9 @@
 //! work on path elements: `/foo` → `/xyz` makes `/xyz/bar` of `/foo/bar`, however the two slashes are written.
 //! The query always stays.
 
+#[cfg(test)]
+mod tests;
+
 use crate::CompileError;
 use crate::pattern::searching;
 use regex::bytes::Regex;

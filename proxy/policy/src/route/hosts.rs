@@ -21,13 +21,13 @@ impl Hosts {
     pub(super) fn insert(&mut self, domain: &str, routes: Range<usize>) -> Result<(), CompileError> {
         let domain = domain.to_ascii_lowercase();
         let taken = match domain.strip_prefix('*') {
-            None => self.exact.insert(domain.as_str().into(), routes),
+            None if !domain.contains('*') => self.exact.insert(domain.as_str().into(), routes),
             Some("") => self.any.replace(routes),
             Some(suffix) if suffix.starts_with(['.', ':']) && !suffix.contains('*') => {
                 self.longest_suffix = self.longest_suffix.max(split_port(suffix).0.len());
                 self.wildcards.insert(suffix.into(), routes)
             }
-            Some(_) => {
+            _ => {
                 return Err(CompileError::new(format!(
                     "\"{domain}\" is no domain: a wildcard is a whole first label, as in `*.example`"
                 )));
