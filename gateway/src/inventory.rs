@@ -45,7 +45,7 @@ enum Phase {
     #[default]
     Waiting,
     Open,
-    /// The process ends before they came.
+    /// The process ends.
     Ended,
 }
 
@@ -69,12 +69,10 @@ impl Inventory {
         self.changed.notify_all();
     }
 
-    /// The process ends: whoever waits for sockets waits no longer.
+    /// The process ends: whoever waits for sockets waits no longer, and a socket is open only for as
+    /// long as its worker accepts, so that callers are refused at once and not left in a queue.
     pub(crate) fn end(&self) {
-        let mut state = self.state.lock();
-        if state.phase == Phase::Waiting {
-            state.phase = Phase::Ended;
-        }
+        *self.state.lock() = State { phase: Phase::Ended, ..State::default() };
         self.changed.notify_all();
     }
 
@@ -94,7 +92,7 @@ impl Inventory {
         let mut state = self.state.lock();
         self.changed.wait_while(&mut state, |state| state.phase == Phase::Waiting);
         match state.phase {
-            Phase::Ended => Err(io::Error::other("the process ends before the old one's sockets came")),
+            Phase::Ended => Err(io::Error::other("the process ends")),
             Phase::Open | Phase::Waiting => Ok(state),
         }
     }
@@ -217,6 +215,17 @@ mod tests {
             asking.join().expect("no panic").expect("the socket has come");
         });
         assert_eq!(inventory.close_unclaimed(), vec![]);
+    }
+
+    #[test]
+    fn when_the_process_ends_its_workers_alone_hold_the_sockets() {
+        let inventory = open(vec![]);
+        let address = free_address();
+        let lent = inventory.listen(address, 0).expect("the address is free");
+        inventory.end();
+        assert!(TcpStream::connect(address).is_ok(), "the worker still accepts");
+        drop(lent);
+        assert!(TcpStream::connect(address).is_err());
     }
 
     #[test]
