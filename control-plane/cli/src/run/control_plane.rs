@@ -1,0 +1,38 @@
+//! `weft control-plane`.
+
+use super::until_signal;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use weft_control_plane::{ControlPlane, Settings};
+
+/// Watch directories of YAML, compile them, push the result to proxies over xDS
+///
+/// What is wrong in a document is said with its file and line (here in the log, at
+/// /debug/problems, and by `weft check`), and keeps that document's last good version in force;
+/// all others go live.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  weft control-plane --dir manifests
+  weft control-plane --dir manifests --dir /etc/weft --xds 127.0.0.1:15010
+  curl http://127.0.0.1:15014/debug/syncz")]
+pub(crate) struct ControlPlaneArgs {
+    /// A directory to watch, with all below it; may be given more than once, and may appear later.
+    #[arg(long = "dir", env = "WEFT_DIRS", value_delimiter = ':', required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// Where proxies get their configuration (delta ADS, plain gRPC).
+    #[arg(long, env = "WEFT_XDS", default_value = "127.0.0.1:15010", value_name = "ADDR")]
+    xds: SocketAddr,
+    /// Where /ready, /debug/syncz, /debug/problems and /metrics are.
+    #[arg(long, env = "WEFT_MONITORING", default_value = "127.0.0.1:15014", value_name = "ADDR")]
+    monitoring: SocketAddr,
+}
+
+#[tokio::main]
+pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = until_signal()?;
+    let settings = Settings { dirs: args.dirs, xds: args.xds, monitoring: args.monitoring };
+    ControlPlane::new(settings).run(shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
