@@ -1,0 +1,146 @@
+//! From what people wrote to what each data plane should do.
+//!
+//! [`Mesh::compile`] looks at the world once and keeps what many nodes share; [`Mesh::for_node`] puts together what one
+//! data plane holds. What is wrong in the world (a backend that is not there, a route that attaches to nothing) never stops
+//! the rest: it becomes a refusal in words at the requests that meet it, and [`crate::validate()`] tells its author.
+//!
+//! The same world gives the same resources in the same order, to the byte, and a resource depends only on what it is made of:
+//! a Service that a gateway does not send to changes nothing of that gateway.
+
+pub(crate) mod attach;
+pub(crate) mod backend;
+pub(crate) mod certificate;
+mod clusters;
+pub(crate) mod gateway;
+pub(crate) mod hostname;
+mod inbound;
+pub(crate) mod index;
+mod outbound;
+mod precedence;
+mod protocol;
+pub(crate) mod rules;
+#[cfg(test)]
+mod tests;
+pub(crate) mod traffic;
+
+use crate::{Key, World};
+use clusters::Caller;
+use gateway::{Plan, RouteOf};
+use index::{Index, cluster_name};
+use outbound::Outbound;
+use rules::Compiled;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use weft_model::node::Role;
+use weft_model::route::{Action, Target};
+use weft_model::{Endpoints, Node, Resource, RouteTable};
+
+/// A compiled world.
+#[derive(Debug)]
+pub struct Mesh {
+    index: Index,
+    /// By namespace and name.
+    gateways: BTreeMap<(String, String), Plan>,
+    /// By namespace: what its sidecars may call.
+    outbound: BTreeMap<String, Outbound>,
+    /// The same for a namespace in which nothing is written down.
+    elsewhere: Outbound,
+    /// By cluster.
+    endpoints: BTreeMap<String, Arc<Endpoints>>,
+}
+
+impl Mesh {
+    pub fn compile(world: &World) -> Mesh {
+        let index = Index::new(world);
+        let routes: BTreeMap<&Key, RouteOf<'_>> = index
+            .routes()
+            .map(|(object, route)| (&object.key, RouteOf { route, compiled: Compiled::new(&index, object, route) }))
+            .collect();
+        let attached = gateway::attachments(&index);
+        let none = BTreeSet::new();
+        let gateways = index.gateways().map(|(object, gateway)| {
+            let attached = attached.get(&object.key).unwrap_or(&none);
+            let plan = gateway::plan(&index, (object, gateway), &routes, attached);
+            ((object.key.namespace.clone(), object.key.name.clone()), plan)
+        });
+        let gateways = gateways.collect();
+        let mesh_routes = outbound::mesh_routes(&index);
+        let outbound_of = |namespace: &str| outbound::outbound(&index, namespace, &routes, &mesh_routes);
+        let outbound = index.namespaces().into_iter().map(|name| (name.to_owned(), outbound_of(name))).collect();
+        let elsewhere = outbound_of("");
+        drop((routes, mesh_routes));
+        let endpoints = endpoints(&index);
+        Mesh { index, gateways, outbound, elsewhere, endpoints }
+    }
+
+    /// What one data plane holds, in make-before-break order and then by name. A gateway gets only the clusters that its routes
+    /// send to; a gateway whose Gateway object is gone, or not ours, gets nothing.
+    pub fn for_node(&self, node: &Node) -> Vec<Resource> {
+        let mut resources = match node.role {
+            Role::Gateway => self.for_gateway(node),
+            Role::Sidecar => self.for_sidecar(node),
+        };
+        resources.sort_by(|one, other| (one.kind(), one.name()).cmp(&(other.kind(), other.name())));
+        resources
+    }
+
+    fn for_gateway(&self, node: &Node) -> Vec<Resource> {
+        let Some(plan) = self.gateways.get(&(node.namespace.clone(), node.workload.clone())) else { return Vec::new() };
+        let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).collect();
+        let caller = Caller { namespace: &node.namespace, sidecar: false };
+        let services = self.index.services().flat_map(|(object, service)| {
+            outbound::tcp_ports(service).map(move |port| (cluster_name(&object.key, port.port), object, service, port))
+        });
+        let reached = services.filter(|(name, ..)| used.contains(name.as_str()));
+        let mut resources: Vec<Resource> = reached
+            .map(|(_, object, service, port)| clusters::cluster(&self.index, object, service, port, caller))
+            .map(Resource::Cluster)
+            .collect();
+        resources.extend(used.iter().filter_map(|name| self.endpoints.get(*name)).map(endpoints_resource));
+        resources.extend(plan.listeners(node.address).map(Resource::Listener));
+        resources.extend(plan.tables.iter().cloned().map(Resource::RouteTable));
+        resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
+        resources
+    }
+
+    fn for_sidecar(&self, node: &Node) -> Vec<Resource> {
+        let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
+        let mut resources = inbound::resources(&self.index, node);
+        resources.push(Resource::Listener(outbound::listener(node.address)));
+        resources.push(Resource::RouteTable(outbound.table.clone()));
+        resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
+        resources.extend(self.endpoints.values().map(endpoints_resource));
+        resources
+    }
+}
+
+fn endpoints_resource(endpoints: &Arc<Endpoints>) -> Resource {
+    Resource::Endpoints(Endpoints::clone(endpoints))
+}
+
+/// The endpoints of every cluster that has them.
+fn endpoints(index: &Index) -> BTreeMap<String, Arc<Endpoints>> {
+    let services = index.services().filter(|(_, service)| !clusters::is_external(service));
+    let ports = services.flat_map(|(object, service)| outbound::tcp_ports(service).map(move |port| (object, port)));
+    ports
+        .map(|(object, port)| clusters::endpoints(index, object, port))
+        .map(|endpoints| (endpoints.cluster.clone(), Arc::new(endpoints)))
+        .collect()
+}
+
+/// The clusters that a table sends or copies to.
+fn targets(table: &RouteTable) -> impl Iterator<Item = &str> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let forwards = routes.filter_map(|route| match &route.action {
+        Action::Forward(forward) => Some(forward),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    });
+    let targets = forwards.flat_map(|forward| {
+        let backends = forward.backends.iter().map(|backend| &backend.target);
+        backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
+    });
+    targets.filter_map(|target| match target {
+        Target::Cluster(name) => Some(name.as_str()),
+        Target::Invalid { .. } => None,
+    })
+}

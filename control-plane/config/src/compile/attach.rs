@@ -1,0 +1,195 @@
+//! Which routes belong to which listeners: a route names its parents, a listener says whom it lets in, and their host names
+//! must meet. Compiling takes what is attached; checking tells the author why something is not.
+
+use super::hostname::intersect;
+use super::index::{Class, Index};
+use crate::Object;
+use crate::kinds::{FromNamespaces, Gateway, GatewayListener, HttpRoute, ListenerProtocol, ParentRef};
+use std::fmt;
+
+/// What a parentRef means.
+pub(crate) enum Parent<'i> {
+    Gateway(&'i Object, &'i Gateway),
+    /// The mesh: every caller of this Service.
+    Service(&'i Object),
+}
+
+/// Why a parentRef came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    UnknownKind {
+        kind: String,
+    },
+    NoParent {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
+    /// The Gateway is another controller's: none of our business.
+    Foreign,
+    NoSection {
+        section: String,
+        sections: Vec<String>,
+    },
+    NoPort {
+        port: u16,
+        ports: Vec<u16>,
+    },
+    KindNotAllowed,
+    NamespaceNotAllowed {
+        listeners: Vec<String>,
+    },
+    HostnamesDoNotMeet {
+        listeners: Vec<String>,
+    },
+    /// Only listeners of protocols that carry no HTTP.
+    NotHttp,
+    NoServicePort {
+        port: u16,
+        ports: Vec<u16>,
+    },
+    NoServiceSection {
+        section: String,
+        names: Vec<String>,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Refusal::UnknownKind { kind } => {
+                write!(f, "a parent of kind {kind} is not known; write Gateway or Service")
+            }
+            Refusal::NoParent { kind, namespace, name } => write!(f, "there is no {kind} {namespace}/{name}"),
+            Refusal::Foreign => f.write_str("the Gateway is served by another controller"),
+            Refusal::NoSection { section, sections } => {
+                write!(f, "the Gateway has no listener \"{section}\"; it has {}", sections.join(", "))
+            }
+            Refusal::NoPort { port, ports } => {
+                write!(f, "the Gateway has no listener on port {port}; it has {}", list(ports))
+            }
+            Refusal::KindNotAllowed => f.write_str("the listener's allowedRoutes.kinds has no HTTPRoute"),
+            Refusal::NamespaceNotAllowed { listeners } => write!(
+                f,
+                "listener {} does not allow routes of this namespace (allowedRoutes.namespaces)",
+                listeners.join(", ")
+            ),
+            Refusal::HostnamesDoNotMeet { listeners } => {
+                write!(f, "no host name of the route fits the host name of listener {}", listeners.join(", "))
+            }
+            Refusal::NotHttp => f.write_str("the listener carries no HTTP; an HTTPRoute needs protocol HTTP or HTTPS"),
+            Refusal::NoServicePort { port, ports } => {
+                write!(f, "the Service has no port {port}; it has {}", list(ports))
+            }
+            Refusal::NoServiceSection { section, names } => {
+                write!(f, "the Service has no port named \"{section}\"; it has {}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// Finds what a parentRef names.
+pub(crate) fn parent<'i>(index: &'i Index, route: &Object, reference: &ParentRef) -> Result<Parent<'i>, Refusal> {
+    let namespace = reference.namespace.as_deref().unwrap_or(&route.key.namespace);
+    let missing = |kind| Refusal::NoParent { kind, namespace: namespace.to_owned(), name: reference.name.clone() };
+    match (reference.group.as_str(), reference.kind.as_str()) {
+        ("gateway.networking.k8s.io", "Gateway") => {
+            let (object, gateway) = index.gateway(namespace, &reference.name).ok_or_else(|| missing("Gateway"))?;
+            match index.class(&gateway.class_name) {
+                Class::Theirs(_) => Err(Refusal::Foreign),
+                Class::Ours | Class::Unknown => Ok(Parent::Gateway(object, gateway)),
+            }
+        }
+        ("" | "core", "Service") => {
+            let (object, service) = index.service(namespace, &reference.name).ok_or_else(|| missing("Service"))?;
+            let ports: Vec<u16> = service.ports.iter().map(|port| port.port).collect();
+            match reference.port {
+                Some(port) if !ports.contains(&port) => return Err(Refusal::NoServicePort { port, ports }),
+                _ => {}
+            }
+            let names: Vec<String> = service.ports.iter().filter_map(|port| port.name.clone()).collect();
+            match &reference.section_name {
+                Some(section) if !names.contains(section) => {
+                    Err(Refusal::NoServiceSection { section: section.clone(), names })
+                }
+                _ => Ok(Parent::Service(object)),
+            }
+        }
+        (_, kind) => Err(Refusal::UnknownKind { kind: kind.to_owned() }),
+    }
+}
+
+/// The listeners, by their place in the Gateway, that a route attaches to by one parentRef.
+pub(crate) fn listeners(
+    index: &Index,
+    (gateway_object, gateway): (&Object, &Gateway),
+    (route_object, route): (&Object, &HttpRoute),
+    reference: &ParentRef,
+) -> Result<Vec<usize>, Refusal> {
+    let mut left: Vec<usize> = (0..gateway.listeners.len()).collect();
+    if let Some(section) = &reference.section_name {
+        left.retain(|at| gateway.listeners[*at].name == *section);
+        if left.is_empty() {
+            let sections = gateway.listeners.iter().map(|listener| listener.name.clone()).collect();
+            return Err(Refusal::NoSection { section: section.clone(), sections });
+        }
+    }
+    if let Some(port) = reference.port {
+        left.retain(|at| gateway.listeners[*at].port == port);
+        if left.is_empty() {
+            let ports = gateway.listeners.iter().map(|listener| listener.port).collect();
+            return Err(Refusal::NoPort { port, ports });
+        }
+    }
+    keep(&mut left, |at| is_http(&gateway.listeners[at])).map_err(|_| Refusal::NotHttp)?;
+    keep(&mut left, |at| allows_kind(&gateway.listeners[at])).map_err(|_| Refusal::KindNotAllowed)?;
+    let names = |refused: &[usize]| refused.iter().map(|at| gateway.listeners[*at].name.clone()).collect();
+    keep(&mut left, |at| {
+        allows_namespace(index, &gateway_object.key.namespace, &gateway.listeners[at], &route_object.key.namespace)
+    })
+    .map_err(|refused| Refusal::NamespaceNotAllowed { listeners: names(&refused) })?;
+    keep(&mut left, |at| !domains(&gateway.listeners[at], route).is_empty())
+        .map_err(|refused| Refusal::HostnamesDoNotMeet { listeners: names(&refused) })?;
+    Ok(left)
+}
+
+/// Fails with all of them when none is kept.
+fn keep(left: &mut Vec<usize>, fits: impl Fn(usize) -> bool) -> Result<(), Vec<usize>> {
+    let before = left.clone();
+    left.retain(|at| fits(*at));
+    if left.is_empty() { Err(before) } else { Ok(()) }
+}
+
+pub(crate) fn is_http(listener: &GatewayListener) -> bool {
+    matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::Https)
+}
+
+fn allows_kind(listener: &GatewayListener) -> bool {
+    let kinds = &listener.allowed_routes.kinds;
+    kinds.is_empty() || kinds.iter().any(|kind| kind.group == "gateway.networking.k8s.io" && kind.kind == "HTTPRoute")
+}
+
+fn allows_namespace(index: &Index, gateway_namespace: &str, listener: &GatewayListener, route_namespace: &str) -> bool {
+    match &listener.allowed_routes.namespaces {
+        FromNamespaces::All => true,
+        FromNamespaces::Same => gateway_namespace == route_namespace,
+        FromNamespaces::None => false,
+        FromNamespaces::Selector(selector) => selector.matches(&index.namespace_labels(route_namespace)),
+    }
+}
+
+/// The domains that a route serves at a listener: what its host names and the listener's have in common.
+pub(crate) fn domains(listener: &GatewayListener, route: &HttpRoute) -> Vec<String> {
+    let of_listener = listener_hostname(listener);
+    if route.hostnames.is_empty() {
+        return vec![of_listener.to_owned()];
+    }
+    let of_route = route.hostnames.iter().map(|hostname| hostname.as_str());
+    of_route.filter_map(|of_route| intersect(of_listener, of_route)).map(str::to_owned).collect()
+}
+
+/// `*` when it has none.
+pub(crate) fn listener_hostname(listener: &GatewayListener) -> &str {
+    listener.hostname.as_ref().map_or("*", |hostname| hostname.as_str())
+}

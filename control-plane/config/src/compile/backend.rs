@@ -1,0 +1,82 @@
+//! What a backendRef comes to: a Service's port, or the reason why its share of requests gets 500.
+
+use super::index::{Index, Reference, cluster_name};
+use crate::Object;
+use crate::kinds::{BackendTarget, ServicePort};
+use std::fmt;
+use weft_model::route::Target;
+
+/// Why a backendRef came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    UnknownKind { kind: String },
+    NotGranted { from_namespace: String, namespace: String, name: String },
+    NoService { namespace: String, name: String },
+    NoPortGiven { name: String },
+    NoPort { name: String, port: u16, ports: Vec<u16> },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::UnknownKind { kind } => write!(f, "a backend of kind {kind} is not known; write a Service"),
+            Refusal::NotGranted { from_namespace, namespace, name } => write!(
+                f,
+                "namespace {namespace} does not grant HTTPRoutes of {from_namespace} its Service {name} (no ReferenceGrant)"
+            ),
+            Refusal::NoService { namespace, name } => write!(f, "there is no Service {namespace}/{name}"),
+            Refusal::NoPortGiven { name } => write!(f, "the port of Service {name} is missing"),
+            Refusal::NoPort { name, port, ports } => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                write!(f, "Service {name} has no port {port}; it has {}", ports.join(", "))
+            }
+        }
+    }
+}
+
+/// A Service's port that may be sent to.
+pub(crate) struct Backend<'i> {
+    pub(crate) object: &'i Object,
+    pub(crate) port: &'i ServicePort,
+}
+
+pub(crate) fn resolve<'i>(
+    index: &'i Index,
+    route_namespace: &str,
+    reference: &BackendTarget,
+) -> Result<Backend<'i>, Refusal> {
+    if !(matches!(reference.group.as_str(), "" | "core") && reference.kind == "Service") {
+        return Err(Refusal::UnknownKind { kind: reference.kind.clone() });
+    }
+    let namespace = reference.namespace.as_deref().unwrap_or(route_namespace);
+    let name = &reference.name;
+    let crossing = Reference {
+        from_kind: "HTTPRoute",
+        from_namespace: route_namespace,
+        to_kind: "Service",
+        to_namespace: namespace,
+        to_name: name,
+    };
+    if !index.is_granted(&crossing) {
+        let (from_namespace, namespace) = (route_namespace.to_owned(), namespace.to_owned());
+        return Err(Refusal::NotGranted { from_namespace, namespace, name: name.clone() });
+    }
+    let Some((object, service)) = index.service(namespace, name) else {
+        return Err(Refusal::NoService { namespace: namespace.to_owned(), name: name.clone() });
+    };
+    let Some(number) = reference.port else { return Err(Refusal::NoPortGiven { name: name.clone() }) };
+    match service.ports.iter().find(|port| port.port == number) {
+        Some(port) => Ok(Backend { object, port }),
+        None => {
+            let ports = service.ports.iter().map(|port| port.port).collect();
+            Err(Refusal::NoPort { name: name.clone(), port: number, ports })
+        }
+    }
+}
+
+pub(crate) fn target(index: &Index, route_namespace: &str, reference: &BackendTarget) -> Target {
+    match resolve(index, route_namespace, reference) {
+        Ok(backend) => Target::Cluster(cluster_name(&backend.object.key, backend.port.port)),
+        Err(refusal) => Target::Invalid { reason: refusal.to_string() },
+    }
+}

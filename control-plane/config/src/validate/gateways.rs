@@ -1,0 +1,103 @@
+//! Gateways: their class, listeners that cannot be together, certificates.
+
+use super::suggest::did_you_mean;
+use crate::compile::attach::is_http;
+use crate::compile::certificate;
+use crate::compile::gateway::by_port;
+use crate::compile::index::{BUILT_IN_CLASS, Class, Index};
+use crate::kinds::{Gateway, GatewayListener, TlsMode};
+use crate::{Object, Problem};
+
+pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    for (object, gateway) in index.gateways() {
+        if class(index, object, gateway, problems) {
+            listeners(index, object, gateway, problems);
+        }
+    }
+}
+
+/// Whether the Gateway is ours to check any further.
+fn class(index: &Index, object: &Object, gateway: &Gateway, problems: &mut Vec<Problem>) -> bool {
+    let name = &gateway.class_name;
+    let place = gateway.class_place.clone();
+    let path = "spec.gatewayClassName";
+    match index.class(name) {
+        Class::Ours => true,
+        Class::Theirs(controller) => {
+            let what = format!("GatewayClass {name} is of controller {controller}: Weft does not serve this Gateway");
+            problems.push(Problem::warning(place, path, what).of(&object.key));
+            false
+        }
+        Class::Unknown => {
+            let classes = index.class_names();
+            let names = classes.iter().copied().chain([BUILT_IN_CLASS]);
+            let hint = did_you_mean(name, names).unwrap_or_else(|| format!("write {BUILT_IN_CLASS}"));
+            let what = format!("there is no GatewayClass {name}: nobody serves this Gateway");
+            problems.push(Problem::error(place, path, what).hint(hint).of(&object.key));
+            true
+        }
+    }
+}
+
+fn listeners(index: &Index, object: &Object, gateway: &Gateway, problems: &mut Vec<Problem>) {
+    let served = by_port(gateway);
+    for (at, listener) in gateway.listeners.iter().enumerate() {
+        let path = format!("spec.listeners[{at}]");
+        let protocol = listener.protocol.as_str();
+        if !is_http(listener) {
+            let what = format!("protocol {protocol} is not served yet");
+            let problem = Problem::warning(listener.place.clone(), format!("{path}.protocol"), what);
+            problems.push(problem.hint("HTTP and HTTPS are").of(&object.key));
+        } else if let Some((_, first)) =
+            served[&listener.port].first().filter(|(_, first)| first.protocol != listener.protocol)
+        {
+            let what = format!(
+                "port {} has protocol {} already (listener \"{}\"): this listener is not served",
+                listener.port,
+                first.protocol.as_str(),
+                first.name
+            );
+            let problem = Problem::error(listener.place.clone(), path, what);
+            problems.push(problem.hint("give each protocol a port of its own").of(&object.key));
+        } else {
+            kinds(object, &path, listener, problems);
+            certificates(index, object, &path, listener, problems);
+        }
+    }
+}
+
+fn kinds(object: &Object, path: &str, listener: &GatewayListener, problems: &mut Vec<Problem>) {
+    for (at, kind) in listener.allowed_routes.kinds.iter().enumerate() {
+        if (kind.group.as_str(), kind.kind.as_str()) != ("gateway.networking.k8s.io", "HTTPRoute") {
+            let what = format!("routes of kind {} are not served yet", kind.kind);
+            let path = format!("{path}.allowedRoutes.kinds[{at}]");
+            problems.push(Problem::warning(kind.place.clone(), path, what).hint("HTTPRoute is").of(&object.key));
+        }
+    }
+}
+
+fn certificates(index: &Index, object: &Object, path: &str, listener: &GatewayListener, problems: &mut Vec<Problem>) {
+    let Some(tls) = &listener.tls else { return };
+    if tls.mode == TlsMode::Passthrough {
+        let what = "an HTTPS listener terminates TLS: mode Passthrough is for protocol TLS";
+        problems.push(Problem::error(tls.place.clone(), format!("{path}.tls.mode"), what).of(&object.key));
+    }
+    if tls.certificate_refs.is_empty() {
+        let what = "there is no certificate to show: this listener is not served";
+        let problem = Problem::error(tls.place.clone(), format!("{path}.tls.certificateRefs"), what);
+        problems.push(problem.hint("name a Secret of type kubernetes.io/tls").of(&object.key));
+    }
+    for (at, reference) in tls.certificate_refs.iter().enumerate() {
+        let Err(refusal) = certificate::resolve(index, &object.key.namespace, reference) else { continue };
+        let path = format!("{path}.tls.certificateRefs[{at}]");
+        let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
+        problem.hint = match &refusal {
+            certificate::Refusal::NoSecret { namespace, name } => did_you_mean(name, index.secret_names(namespace)),
+            certificate::Refusal::NotGranted { from_namespace, namespace, name } => Some(format!(
+                "write a ReferenceGrant in namespace {namespace} from Gateway of {from_namespace} to Secret {name}"
+            )),
+            _ => None,
+        };
+        problems.push(problem);
+    }
+}
