@@ -1,0 +1,31 @@
+//! The kinds that Weft reads, each as its standard defines it.
+//!
+//! Everything here is parsed and within its limits: hosts are hosts, durations are durations, a port is
+//! never 0, an exclusive choice is an `enum`. What one object says of another (a backend's Service,
+//! a parent's Gateway) is only a name here; [`crate::validate()`] looks it up.
+
+mod common;
+mod deployment;
+mod destination_rule;
+mod endpoint_slice;
+mod gateway;
+mod gateway_class;
+mod http_route;
+mod namespace;
+mod pod;
+mod reference_grant;
+mod secret;
+mod service;
+
+pub use common::*;
+pub use deployment::*;
+pub use destination_rule::*;
+pub use endpoint_slice::*;
+pub use gateway::*;
+pub use gateway_class::*;
+pub use http_route::*;
+pub use namespace::*;
+pub use pod::*;
+pub use reference_grant::*;
+pub use secret::*;
+pub use service::*;

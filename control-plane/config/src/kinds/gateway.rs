@@ -1,0 +1,117 @@
+//! `gateway.networking.k8s.io/v1` Gateway: the doors at the edge.
+
+use super::{Hostname, Labels, Selector};
+use crate::Place;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    pub class_name: String,
+    /// The place of `spec.gatewayClassName`.
+    pub class_place: Place,
+    /// 1 to 64, each (port, protocol, hostname) once.
+    pub listeners: Vec<GatewayListener>,
+    pub addresses: Vec<GatewayAddress>,
+    /// `spec.infrastructure`.
+    pub infrastructure_labels: Labels,
+    pub infrastructure_annotations: Labels,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayAddress {
+    pub place: Place,
+    /// `IPAddress`, `Hostname`, `NamedAddress` or a domain-prefixed one.
+    pub kind: String,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayListener {
+    pub place: Place,
+    /// Once in a Gateway; routes name it by `sectionName`.
+    pub name: String,
+    /// `None`: every host.
+    pub hostname: Option<Hostname>,
+    pub port: u16,
+    pub protocol: ListenerProtocol,
+    /// Always there for HTTPS and TLS, never for HTTP, TCP and UDP.
+    pub tls: Option<ListenerTls>,
+    pub allowed_routes: AllowedRoutes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerProtocol {
+    Http,
+    Https,
+    Tls,
+    Tcp,
+    Udp,
+    /// A domain-prefixed one that somebody else serves.
+    Other(String),
+}
+
+impl ListenerProtocol {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            ListenerProtocol::Http => "HTTP",
+            ListenerProtocol::Https => "HTTPS",
+            ListenerProtocol::Tls => "TLS",
+            ListenerProtocol::Tcp => "TCP",
+            ListenerProtocol::Udp => "UDP",
+            ListenerProtocol::Other(name) => name,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    pub place: Place,
+    pub mode: TlsMode,
+    /// Never empty with [`TlsMode::Terminate`], unless `options` are there.
+    pub certificate_refs: Vec<CertificateRef>,
+    pub options: Labels,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    Terminate,
+    Passthrough,
+}
+
+/// A reference to a certificate: a Secret unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRef {
+    pub place: Place,
+    /// Empty: Kubernetes' core group.
+    pub group: String,
+    /// Default `Secret`.
+    pub kind: String,
+    /// `None`: the Gateway's own. Another one needs a ReferenceGrant there.
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedRoutes {
+    pub namespaces: FromNamespaces,
+    /// Empty: those that the protocol carries.
+    pub kinds: Vec<RouteKind>,
+}
+
+/// Which namespaces' routes may attach. Default `Same`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromNamespaces {
+    All,
+    Same,
+    /// By the Namespace's labels.
+    Selector(Selector),
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteKind {
+    pub place: Place,
+    /// Default `gateway.networking.k8s.io`.
+    pub group: String,
+    pub kind: String,
+}
