@@ -58,7 +58,7 @@ pub(crate) fn cluster(
         origin: origin(object, ""),
         ..Cluster::new(cluster_name(&object.key, port.port))
     };
-    if let Some((rule_object, rule)) = traffic::rule_for(index, &object.key, caller.namespace) {
+    if let Some((rule_object, rule)) = index.rules.for_caller(&object.key, caller.namespace) {
         traffic::apply(rule, port.port, protocol, &mut cluster);
         cluster.origin = origin(rule_object, "");
     }

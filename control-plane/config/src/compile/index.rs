@@ -1,6 +1,7 @@
 //! The world, arranged by what compiling and checking ask for: a Service by name, its EndpointSlices, what a
 //! namespace is labelled, which references are granted.
 
+use super::traffic::Rules;
 use crate::kinds::{DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Secret, Service};
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub(crate) struct Index {
     /// By namespace and name of the Service.
     slices: BTreeMap<(String, String), Vec<Arc<Object>>>,
     grants: Vec<Arc<Object>>,
+    pub(crate) rules: Rules,
 }
 
 /// What is referred to, and by whom, across namespaces.
@@ -36,7 +38,12 @@ pub(crate) struct Reference<'a> {
 
 impl Index {
     pub(crate) fn new(world: &World) -> Self {
-        let mut index = Index { world: world.clone(), slices: BTreeMap::new(), grants: Vec::new() };
+        let mut index = Index {
+            world: world.clone(),
+            slices: BTreeMap::new(),
+            grants: Vec::new(),
+            rules: Rules::new(world.objects.values()),
+        };
         for object in world.objects.values() {
             match &object.body {
                 Body::EndpointSlice(_) => {

@@ -1,37 +1,70 @@
 //! DestinationRules: how callers of a Service behave.
 
 use super::hostname::{covers, specificity};
-use super::index::{CLUSTER_DOMAIN, Index, full_name};
+use super::index::{CLUSTER_DOMAIN, full_name};
 use super::protocol::PortProtocol;
 use crate::kinds::{DestinationRule, H2Upgrade, LbPolicy};
-use crate::{Key, Object};
+use crate::{Body, Key, Object};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use weft_model::Cluster;
 use weft_model::cluster::{Balancer, Protocol};
 
-/// The rule that a caller obeys, as Istio looks for it: of the caller's namespace, else of the Service's. Among several
-/// the one of the most specific host, then the oldest, then the first by name.
-pub(crate) fn rule_for<'i>(
-    index: &'i Index,
-    service: &Key,
-    caller_namespace: &str,
-) -> Option<(&'i Object, &'i DestinationRule)> {
-    let host = full_name(service);
-    let of_namespace = |namespace: &str| {
-        let rules = index.destination_rules().filter(|(object, _)| object.key.namespace == namespace);
-        let fitting = rules.filter_map(|(object, rule)| {
-            let of_rule = full_host(&rule.host, namespace);
-            covers(&of_rule, &host).then(|| (Reverse(specificity(&of_rule)), object, rule))
+/// All DestinationRules, by the host that they are for. A namespace has one rule for a host: the oldest, then the first by name.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// By the rule's namespace and full host.
+    exact: BTreeMap<(String, String), Arc<Object>>,
+    /// The same for hosts such as `*.shop.svc.cluster.local`, the most specific first.
+    wildcards: Vec<(String, Arc<Object>)>,
+}
+
+impl Rules {
+    pub(crate) fn new<'w>(objects: impl Iterator<Item = &'w Arc<Object>>) -> Self {
+        let mut rules = Rules::default();
+        for object in objects {
+            let Body::DestinationRule(rule) = &object.body else { continue };
+            let host = full_host(&rule.host, &object.key.namespace);
+            if host.starts_with('*') {
+                rules.wildcards.push((host, object.clone()));
+                continue;
+            }
+            let winner = rules.exact.entry((object.key.namespace.clone(), host)).or_insert_with(|| object.clone());
+            if age(object) < age(winner) {
+                *winner = object.clone();
+            }
+        }
+        rules.wildcards.sort_by(|(one, first), (other, second)| {
+            (Reverse(specificity(one)), age(first)).cmp(&(Reverse(specificity(other)), age(second)))
         });
-        fitting
-            .min_by(|(one, first, _), (other, second, _)| (one, age(first)).cmp(&(other, age(second))))
-            .map(|(_, object, rule)| (object, rule))
-    };
-    of_namespace(caller_namespace).or_else(|| of_namespace(&service.namespace))
+        rules
+    }
+
+    /// The rule that a caller obeys, as Istio looks for it: of the caller's namespace, else of the Service's; in each
+    /// that of the most specific host.
+    pub(crate) fn for_caller(&self, service: &Key, caller_namespace: &str) -> Option<(&Object, &DestinationRule)> {
+        let host = full_name(service);
+        self.of_namespace(caller_namespace, &host).or_else(|| self.of_namespace(&service.namespace, &host))
+    }
+
+    /// The rule of the namespace that counts for a full host, which may be a wildcard.
+    pub(crate) fn of_namespace(&self, namespace: &str, host: &str) -> Option<(&Object, &DestinationRule)> {
+        let exact = self.exact.get(&(namespace.to_owned(), host.to_owned()));
+        let mut wildcards = self.wildcards.iter();
+        let object = exact.or_else(|| {
+            let found = wildcards.find(|(of_rule, object)| object.key.namespace == namespace && covers(of_rule, host));
+            found.map(|(_, object)| object)
+        })?;
+        match &object.body {
+            Body::DestinationRule(rule) => Some((object, rule)),
+            _ => None,
+        }
+    }
 }
 
 /// What was created in a cluster is older than what was not; then by name.
-pub(crate) fn age(rule: &Object) -> (bool, Option<i64>, &str) {
+fn age(rule: &Object) -> (bool, Option<i64>, &str) {
     let created = rule.meta.creation_timestamp;
     (created.is_none(), created, &rule.key.name)
 }

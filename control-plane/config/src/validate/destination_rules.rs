@@ -3,7 +3,7 @@
 use super::suggest::did_you_mean;
 use crate::compile::hostname::covers;
 use crate::compile::index::{CLUSTER_DOMAIN, Index, full_name};
-use crate::compile::traffic::{age, full_host};
+use crate::compile::traffic::full_host;
 use crate::kinds::DestinationRule;
 use crate::{Object, Problem};
 
@@ -63,10 +63,7 @@ fn ports(index: &Index, object: &Object, rule: &DestinationRule, host: &str, pro
 
 /// Only one rule of a namespace counts for a host.
 fn rivals(index: &Index, object: &Object, rule: &DestinationRule, host: &str, problems: &mut Vec<Problem>) {
-    let rivals = index.destination_rules().filter(|(other, other_rule)| {
-        other.key.namespace == object.key.namespace && full_host(&other_rule.host, &other.key.namespace) == host
-    });
-    let Some((first, _)) = rivals.min_by_key(|(other, _)| age(other)) else { return };
+    let Some((first, _)) = index.rules.of_namespace(&object.key.namespace, host) else { return };
     if first.key != object.key {
         let what =
             format!("{} at {} is for {} already: this rule does nothing", first.key, first.place, rule.host.value);

@@ -42,8 +42,9 @@ fn the_table_gives_every_request_to_the_rule_that_the_text_gives_it_to() {
 
 /// The tables of the gateway's node, by port.
 fn compile(yaml: &str) -> BTreeMap<u16, Table> {
-    let (world, problems) = weft_config::merge(vec![weft_config::read("generated.yaml", yaml)]);
-    assert!(problems.is_empty(), "{problems:?}\n{yaml}");
+    let parsed = weft_config::read("generated.yaml", yaml);
+    assert!(!parsed.problems.iter().any(weft_config::Problem::is_error), "{:#?}\n{yaml}", parsed.problems);
+    let (world, _) = weft_config::merge([("generated.yaml", &parsed)].into_iter());
     let node = Node {
         role: Role::Gateway,
         address: "127.0.0.1".parse().unwrap(),
