@@ -1,9 +1,11 @@
 //! Reading a JSON body field by field, so that whoever wrote it learns of everything wrong in it at
 //! once, in words, with the name that was probably meant.
 
+use super::BODY_LIMIT_BYTES;
 use super::problem::{FieldError, Problem};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
@@ -20,7 +22,12 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     /// The body is JSON, whatever its content type says: `curl -d` calls everything a form.
     async fn from_request(request: Request, state: &S) -> Result<Fields, Problem> {
         let body = Bytes::from_request(request, state).await;
-        Fields::read(&body.map_err(|e| Problem::new(e.status, e.body_text()))?)
+        Fields::read(&body.map_err(|e| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(e.status(), format!("a body may have {BODY_LIMIT_BYTES} bytes"))
+            }
+            status => Problem::new(status, e.body_text()),
+        })?)
     }
 }
 
