@@ -1,7 +1,7 @@
 //! Processes of the shop, and what a test asks of them.
 
 use reqwest::{Client, Method, StatusCode};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -231,6 +231,13 @@ impl World {
             (pages.len() == orders.len() && pages.iter().all(agree)).then_some(())
         })
         .await;
+        until("every group has handled every event", || async {
+            let sql = "SELECT coalesce(sum(committed), 0) FROM partitions GROUP BY grp";
+            let handled = self.query("groups.db", sql, |row| row.get::<_, i64>(0));
+            let all = self.log("SELECT count(*) FROM records", |row| row.get::<_, i64>(0))[0];
+            (handled == [all; 3]).then_some(())
+        })
+        .await;
         let twice: Vec<_> = self.told().into_iter().filter(|(_, times)| *times > 1).collect();
         assert_eq!(twice, [], "told more than once");
         orders.len()
@@ -242,8 +249,13 @@ impl World {
         self.log(sql, |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
     }
 
-    pub(crate) fn log<T>(&self, sql: &str, row: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
-        let path = self.data().join("events/log.db");
+    /// Asks the event log's own tables.
+    pub(crate) fn log<T>(&self, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+        self.query("log.db", sql, row)
+    }
+
+    fn query<T>(&self, file: &str, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+        let path = self.data().join("events").join(file);
         let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         log.busy_timeout(PATIENCE).unwrap();
         let mut statement = log.prepare(sql).unwrap();
