@@ -1,0 +1,309 @@
+//! What becomes of a request.
+//!
+//! Normal form: time limits of 0 are `None`; a redirect's status is one of 301, 302, 303, 307, 308 (others become 302) and its port is not 0;
+//! an empty rewritten host is `None`.
+//!
+//! - A backend timeout is written as `retry_policy.per_try_timeout` of a policy that never retries.
+//! - [`Target::Invalid`] is a cluster named `weft.dev/invalid|reason`, which nobody serves, with
+//!   `cluster_not_found_response_code: 500`. Envoy has one such code per route: in a mixture, the share of a
+//!   *valid* backend whose cluster is missing gets 500 as well there, where our proxy says 503.
+//! - Envoy takes no backends that weigh nothing together. They get one more, `weft.dev/none`, of weight 1, so that all is answered 500.
+
+use super::super::parts::{self, At, Decoded, apart, each, refuse, required};
+use super::{edits, rewrite};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source::Specifier};
+use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
+use rds::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+use rds::route_action::{
+    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy, UpgradeConfig,
+    upgrade_config::ConnectConfig,
+};
+use rds::weighted_cluster::ClusterWeight;
+use std::time::Duration;
+use weft_model::route::{Backend, Forward, HeaderEdits, Mirror, PathMatch, Redirect, Respond, Rewrite, Share, Target};
+
+const INVALID: &str = "weft.dev/invalid|";
+const NONE: &str = "weft.dev/none";
+/// Envoy's, when it is left out.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) fn encode_forward(forward: &Forward, path: &PathMatch, connect: bool) -> rds::RouteAction {
+    let (prefix_rewrite, regex_rewrite) = rewrite::encode(forward.rewrite.path.as_ref(), path).into_parts();
+    let not_found = if is_sound(&forward.backends) {
+        ClusterNotFoundResponseCode::ServiceUnavailable
+    } else {
+        ClusterNotFoundResponseCode::InternalServerError
+    };
+    let connect = connect.then(|| UpgradeConfig {
+        upgrade_type: "CONNECT".into(),
+        connect_config: Some(ConnectConfig::default()),
+        ..Default::default()
+    });
+    rds::RouteAction {
+        cluster_specifier: Some(encode_backends(&forward.backends)),
+        cluster_not_found_response_code: not_found as i32,
+        prefix_rewrite,
+        regex_rewrite,
+        host_rewrite_specifier: forward
+            .rewrite
+            .host
+            .clone()
+            .filter(|host| !host.is_empty())
+            .map(HostRewriteSpecifier::HostRewriteLiteral),
+        timeout: parts::limit(forward.request_timeout),
+        retry_policy: forward.backend_timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| rds::RetryPolicy {
+            num_retries: parts::number(0),
+            per_try_timeout: Some(parts::duration(timeout)),
+            ..Default::default()
+        }),
+        request_mirror_policies: forward.mirrors.iter().map(encode_mirror).collect(),
+        upgrade_configs: connect.into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+fn is_sound(backends: &[Backend]) -> bool {
+    total_weight(backends) > 0 && backends.iter().all(|backend| matches!(backend.target, Target::Cluster(_)))
+}
+
+fn total_weight(backends: &[Backend]) -> u64 {
+    backends.iter().map(|backend| u64::from(backend.weight)).sum()
+}
+
+fn encode_backends(backends: &[Backend]) -> ClusterSpecifier {
+    if let [Backend { target, weight: 1, request_headers, response_headers }] = backends
+        && request_headers.is_empty()
+        && response_headers.is_empty()
+    {
+        return ClusterSpecifier::Cluster(cluster_name(target));
+    }
+    let none = ClusterWeight { name: NONE.into(), weight: parts::number(1), ..Default::default() };
+    let none = (total_weight(backends) == 0).then_some(none);
+    ClusterSpecifier::WeightedClusters(rds::WeightedCluster {
+        clusters: backends.iter().map(encode_backend).chain(none).collect(),
+        ..Default::default()
+    })
+}
+
+fn encode_backend(backend: &Backend) -> ClusterWeight {
+    ClusterWeight {
+        name: cluster_name(&backend.target),
+        weight: parts::number(backend.weight),
+        request_headers_to_add: edits::encode(&backend.request_headers),
+        request_headers_to_remove: backend.request_headers.remove.clone(),
+        response_headers_to_add: edits::encode(&backend.response_headers),
+        response_headers_to_remove: backend.response_headers.remove.clone(),
+        ..Default::default()
+    }
+}
+
+fn cluster_name(target: &Target) -> String {
+    match target {
+        Target::Cluster(name) => name.clone(),
+        Target::Invalid { reason } => format!("{INVALID}{reason}"),
+    }
+}
+
+fn encode_mirror(mirror: &Mirror) -> RequestMirrorPolicy {
+    let share = RuntimeFractionalPercent {
+        default_value: Some(FractionalPercent {
+            numerator: mirror.share.millionths(),
+            denominator: DenominatorType::Million as i32,
+        }),
+        ..Default::default()
+    };
+    RequestMirrorPolicy {
+        cluster: cluster_name(&mirror.target),
+        runtime_fraction: (mirror.share != Share::ALL).then_some(share),
+        disable_shadow_host_suffix_append: true,
+        ..Default::default()
+    }
+}
+
+pub(super) fn encode_redirect(redirect: &Redirect, path: &PathMatch) -> rds::RedirectAction {
+    let code = match redirect.status {
+        301 => RedirectResponseCode::MovedPermanently,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => RedirectResponseCode::Found,
+    };
+    rds::RedirectAction {
+        host_redirect: redirect.host.clone().unwrap_or_default(),
+        port_redirect: redirect.port.unwrap_or_default().into(),
+        response_code: code as i32,
+        scheme_rewrite_specifier: redirect.scheme.clone().map(SchemeRewriteSpecifier::SchemeRedirect),
+        path_rewrite_specifier: rewrite::encode_redirect(redirect.path.as_ref(), path),
+        ..Default::default()
+    }
+}
+
+pub(super) fn encode_respond(respond: &Respond) -> rds::DirectResponseAction {
+    let body = DataSource { specifier: Some(Specifier::InlineString(respond.body.clone())), ..Default::default() };
+    rds::DirectResponseAction {
+        status: respond.status.into(),
+        body: (!respond.body.is_empty()).then_some(body),
+        ..Default::default()
+    }
+}
+
+pub(super) fn decode_forward(action: rds::RouteAction, path: &PathMatch) -> Decoded<Forward> {
+    apart!(action => rds::RouteAction {
+        read: cluster_specifier, prefix_rewrite, regex_rewrite, host_rewrite_specifier, timeout, retry_policy,
+            request_mirror_policies, upgrade_configs;
+        ignored: cluster_not_found_response_code, append_x_forwarded_host, flush_timeout, priority;
+        refused: metadata_match, path_rewrite_policy, path_rewrite, idle_timeout, early_data_policy, retry_policy_typed_config, rate_limits, include_vh_rate_limits, hash_policy, cors, max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy, max_stream_duration
+    });
+    if upgrade_configs.iter().any(|upgrade| upgrade.enabled.as_ref().is_some_and(|enabled| !enabled.value)) {
+        return refuse("upgrade_configs", "turning an upgrade off per route is not supported by this proxy");
+    }
+    let host = match host_rewrite_specifier {
+        None => None,
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host).filter(|host| !host.is_empty()),
+        Some(_) => return refuse("host_rewrite_specifier", "only host_rewrite_literal is supported by this proxy"),
+    };
+    Ok(Forward {
+        backends: decode_backends(required("cluster_specifier", cluster_specifier)?)?,
+        rewrite: Rewrite { host, path: rewrite::decode(prefix_rewrite, regex_rewrite, path)? },
+        request_timeout: parts::read_limit("timeout", timeout, Some(DEFAULT_TIMEOUT))?,
+        backend_timeout: retry_policy.map(read_try_timeout).transpose().at("retry_policy")?.flatten(),
+        mirrors: each("request_mirror_policies", request_mirror_policies, decode_mirror)?,
+    })
+}
+
+fn read_try_timeout(policy: rds::RetryPolicy) -> Decoded<Option<Duration>> {
+    apart!(policy => rds::RetryPolicy {
+        read: per_try_timeout;
+        ignored: num_retries, host_selection_retry_max_attempts, retry_back_off;
+        refused: retry_on, per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates, retriable_status_codes, rate_limited_retry_back_off, retriable_headers, retriable_request_headers, refresh_cluster_on_retry
+    });
+    parts::read_limit("per_try_timeout", per_try_timeout, None)
+}
+
+fn decode_backends(specifier: ClusterSpecifier) -> Decoded<Vec<Backend>> {
+    match specifier {
+        ClusterSpecifier::Cluster(name) => Ok(vec![Backend {
+            target: target("cluster", name)?,
+            weight: 1,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }]),
+        ClusterSpecifier::WeightedClusters(weighted) => decode_weighted(weighted).at("weighted_clusters"),
+        _ => refuse("cluster_specifier", "only cluster and weighted_clusters are supported by this proxy"),
+    }
+}
+
+fn decode_weighted(weighted: rds::WeightedCluster) -> Decoded<Vec<Backend>> {
+    apart!(weighted => rds::WeightedCluster {
+        read: clusters;
+        ignored: total_weight, runtime_key_prefix;
+        refused: random_value_specifier
+    });
+    each("clusters", clusters.into_iter().filter(|cluster| cluster.name != NONE).collect(), decode_backend)
+}
+
+fn decode_backend(cluster: ClusterWeight) -> Decoded<Backend> {
+    apart!(cluster => ClusterWeight {
+        read: name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+            response_headers_to_remove;
+        ignored: ;
+        refused: cluster_header, metadata_match, typed_per_filter_config, host_rewrite_specifier
+    });
+    Ok(Backend {
+        target: target("name", name)?,
+        weight: weight.map_or(0, |weight| weight.value),
+        request_headers: edits::decode("request_headers_to_add", request_headers_to_add, request_headers_to_remove)?,
+        response_headers: edits::decode(
+            "response_headers_to_add",
+            response_headers_to_add,
+            response_headers_to_remove,
+        )?,
+    })
+}
+
+fn target(field: &str, name: String) -> Decoded<Target> {
+    match name.strip_prefix(INVALID) {
+        Some(reason) => Ok(Target::Invalid { reason: reason.into() }),
+        None if name.is_empty() => refuse(field, "is empty"),
+        None => Ok(Target::Cluster(name)),
+    }
+}
+
+fn decode_mirror(policy: RequestMirrorPolicy) -> Decoded<Mirror> {
+    apart!(policy => RequestMirrorPolicy {
+        read: cluster, runtime_fraction;
+        ignored: trace_sampled, disable_shadow_host_suffix_append;
+        refused: cluster_header, request_headers_mutations, host_rewrite_literal
+    });
+    let fraction = runtime_fraction.map(|fraction| fraction.default_value.unwrap_or_default());
+    let share = fraction.map_or(Some(Share::ALL), read_share);
+    let share = share.ok_or(()).or_else(|()| refuse("runtime_fraction", "is more than everything"))?;
+    Ok(Mirror { target: target("cluster", cluster)?, share })
+}
+
+fn read_share(fraction: FractionalPercent) -> Option<Share> {
+    let denominator = match DenominatorType::try_from(fraction.denominator).ok()? {
+        DenominatorType::Hundred => 100,
+        DenominatorType::TenThousand => 10_000,
+        DenominatorType::Million => 1_000_000,
+    };
+    Share::ratio(fraction.numerator, denominator)
+}
+
+pub(super) fn decode_redirect(action: rds::RedirectAction, path: &PathMatch) -> Decoded<Redirect> {
+    apart!(action => rds::RedirectAction {
+        read: host_redirect, port_redirect, response_code, scheme_rewrite_specifier, path_rewrite_specifier;
+        ignored: ;
+        refused: strip_query
+    });
+    let Ok(port) = u16::try_from(port_redirect) else {
+        return refuse("port_redirect", format!("{port_redirect} is no port"));
+    };
+    let status = match RedirectResponseCode::try_from(response_code) {
+        Ok(RedirectResponseCode::MovedPermanently) => 301,
+        Ok(RedirectResponseCode::Found) => 302,
+        Ok(RedirectResponseCode::SeeOther) => 303,
+        Ok(RedirectResponseCode::TemporaryRedirect) => 307,
+        Ok(RedirectResponseCode::PermanentRedirect) => 308,
+        Err(_) => return refuse("response_code", format!("{response_code} is no redirect code")),
+    };
+    let scheme = match scheme_rewrite_specifier {
+        Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_string()),
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => Some(scheme.to_ascii_lowercase()),
+        Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
+    };
+    let path = match path_rewrite_specifier {
+        None => None,
+        Some(PathRewriteSpecifier::PathRewrite(_)) => return refuse("path_rewrite", "is not supported by this proxy"),
+        Some(specifier) => rewrite::decode_redirect(specifier, path)?,
+    };
+    Ok(Redirect {
+        scheme: scheme.filter(|scheme| !scheme.is_empty()),
+        host: Some(host_redirect).filter(|host| !host.is_empty()),
+        port: (port != 0).then_some(port),
+        path,
+        status,
+    })
+}
+
+pub(super) fn decode_respond(action: rds::DirectResponseAction) -> Decoded<Respond> {
+    apart!(action => rds::DirectResponseAction {
+        read: status, body;
+        ignored: ;
+        refused: body_format
+    });
+    let Some(status) = u16::try_from(status).ok().filter(|status| (100..600).contains(status)) else {
+        return refuse("status", format!("{status} is no HTTP status"));
+    };
+    let body = match body.and_then(|body| body.specifier) {
+        None => String::new(),
+        Some(Specifier::InlineString(body)) => body,
+        Some(Specifier::InlineBytes(body)) => match String::from_utf8(body) {
+            Ok(body) => body,
+            Err(_) => return refuse("body.inline_bytes", "is no UTF-8"),
+        },
+        Some(_) => return refuse("body", "only inline_string and inline_bytes are supported"),
+    };
+    Ok(Respond { status, body })
+}
