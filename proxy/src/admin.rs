@@ -43,20 +43,21 @@ pub trait Inspect: Send + Sync + 'static {
     }
 }
 
-/// The admin's and the metrics' listeners, ready to serve.
+/// What both doors show.
 pub struct Admin {
     pub inspect: Arc<dyn Inspect>,
     pub metrics: Arc<Metrics>,
-    /// Everything; callers that are not on loopback are refused.
-    pub admin: TcpListener,
-    /// Prometheus' scrapes and readiness.
-    pub scrape: TcpListener,
 }
 
 impl Admin {
     /// Serves on a thread of its own until `shutdown`, so that a busy worker never makes the admin wait, nor the
-    /// admin a worker.
-    pub fn spawn(self, shutdown: CancellationToken) -> io::Result<std::thread::JoinHandle<()>> {
-        server::spawn(self, shutdown)
+    /// admin a worker. `admin`: everything, for callers on loopback. `scrape`: metrics and readiness, for all.
+    pub fn spawn(
+        self,
+        admin: TcpListener,
+        scrape: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<std::thread::JoinHandle<()>> {
+        server::spawn(self, admin, scrape, shutdown)
     }
 }

@@ -30,6 +30,8 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     pub access_log: Option<AccessLogger>,
     pub traces: Option<Exporter>,
+    /// Of the traces that begin here; all, unless set before workers start.
+    pub sampling: Sampling,
 }
 
 impl Telemetry {
@@ -53,7 +55,7 @@ impl Telemetry {
             let help = "Spans that were lost because the collector was too slow or away.";
             metrics.extra("weft_dropped_spans_total", help, Kind::Counter, traces.dropped_spans_reader());
         }
-        Ok(Telemetry { metrics, access_log, traces })
+        Ok(Telemetry { metrics, access_log, traces, sampling: Sampling::ALL })
     }
 
     /// One worker's end of it; call it on the worker's own thread.
@@ -62,7 +64,7 @@ impl Telemetry {
             metrics: self.metrics.worker(),
             log: self.access_log.as_ref().map(AccessLogger::writer),
             spans: self.traces.as_ref().map(Exporter::sender),
-            sampling: Sampling::ALL,
+            sampling: self.sampling,
             random: RefCell::new(Random::from_os()),
         }
     }

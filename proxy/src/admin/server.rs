@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Connections per listener; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -27,32 +28,49 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(600);
 /// How long a failing accept (too many open files) is left alone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) fn spawn(admin: Admin, shutdown: CancellationToken) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(
+    admin: Admin,
+    door: std::net::TcpListener,
+    scrape: std::net::TcpListener,
+    shutdown: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (door, scrape) = {
+    let adopt = |listener: std::net::TcpListener| {
         let _entered = runtime.enter();
-        admin.admin.set_nonblocking(true)?;
-        admin.scrape.set_nonblocking(true)?;
-        (TcpListener::from_std(admin.admin.try_clone()?)?, TcpListener::from_std(admin.scrape.try_clone()?)?)
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
     };
+    let (door, scrape) = (adopt(door)?, adopt(scrape)?);
     let admin = Arc::new(admin);
     thread::Builder::new().name("admin".into()).spawn(move || {
         runtime.block_on(async {
+            let connections = TaskTracker::new();
             tokio::join!(
-                accept(door, admin.clone(), Door::Admin, &shutdown),
-                accept(scrape, admin.clone(), Door::Scrape, &shutdown),
-            )
+                accept(door, admin.clone(), Door::Admin, &connections, &shutdown),
+                accept(scrape, admin.clone(), Door::Scrape, &connections, &shutdown),
+            );
+            connections.close();
+            connections.wait().await;
         });
     })
 }
 
-async fn accept(listener: TcpListener, admin: Arc<Admin>, door: Door, shutdown: &CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    door: Door,
+    connections: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
+        let next = async {
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
             () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         match accepted {
             // Only who sits on this machine; the kernel says who that is.
@@ -61,7 +79,7 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, door: Door, shutdown: 
             }
             Ok((stream, _)) => {
                 let (admin, shutdown) = (admin.clone(), shutdown.clone());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     serve(stream, admin, door, shutdown).await;
                     drop(place);
                 });

@@ -173,11 +173,7 @@ fn canonical_service(peer: &Peer) -> &str {
     if peer.app.is_empty() { known(&peer.workload) } else { &peer.app }
 }
 
-/// Istio: the version label, or `latest`.
+/// Istio: the version label, or `latest`, even of whom it does not know.
 fn canonical_revision(peer: &Peer) -> &str {
-    match (peer.version.as_str(), peer.workload.as_str()) {
-        ("", "") => UNKNOWN,
-        ("", _) => "latest",
-        (version, _) => version,
-    }
+    if peer.version.is_empty() { "latest" } else { &peer.version }
 }

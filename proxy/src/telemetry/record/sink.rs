@@ -36,6 +36,7 @@ pub struct AccessLogger {
 #[derive(Debug, Default)]
 struct State {
     reopen: AtomicBool,
+    ending: AtomicBool,
     dropped_lines: AtomicU64,
 }
 
@@ -47,7 +48,6 @@ enum Message {
     },
     /// Look at the state.
     Wake,
-    End,
 }
 
 impl AccessLogger {
@@ -112,10 +112,10 @@ impl AccessLogger {
 
 impl Drop for AccessLogger {
     fn drop(&mut self) {
-        if self.queue.try_send(Message::End).is_ok() {
-            // Nothing is ever sent: this waits for the thread's end, or gives a stalled disk up.
-            let _ = self.ended.get_mut().recv_timeout(LAST_WORDS);
-        }
+        self.state.ending.store(true, Ordering::Release);
+        let _ = self.queue.try_send(Message::Wake);
+        // Nothing is ever sent: this waits for the thread's end, or gives a stalled disk up.
+        let _ = self.ended.get_mut().recv_timeout(LAST_WORDS);
     }
 }
 
@@ -201,15 +201,11 @@ fn append(path: &Path) -> io::Result<File> {
 /// The writing thread.
 fn write_all(mut output: Output, messages: Receiver<Message>, state: &State) {
     let mut failing = false;
-    for message in messages {
+    while let Some(message) = next(&messages, state) {
         if state.reopen.swap(false, Ordering::Acquire) {
             output.reopen();
         }
-        let (bytes, lines) = match message {
-            Message::Lines { bytes, lines } => (bytes, lines),
-            Message::Wake => continue,
-            Message::End => return,
-        };
+        let Message::Lines { bytes, lines } = message else { continue };
         let result = output.write(&bytes);
         if let Err(error) = &result {
             state.dropped_lines.fetch_add(lines, Ordering::Relaxed);
@@ -219,4 +215,9 @@ fn write_all(mut output: Output, messages: Receiver<Message>, state: &State) {
         }
         failing = result.is_err();
     }
+}
+
+/// Waits for a message; at the end, takes only what is queued already.
+fn next(messages: &Receiver<Message>, state: &State) -> Option<Message> {
+    if state.ending.load(Ordering::Acquire) { messages.try_recv().ok() } else { messages.recv().ok() }
 }

@@ -1,0 +1,276 @@
+use crate::exposition::Exposition;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio_util::sync::CancellationToken;
+use weft_proxy::admin::{Admin, ClusterView, EndpointView, Inspect};
+use weft_proxy::telemetry::metrics::Metrics;
+
+#[derive(Default)]
+struct DataPlane {
+    ready: AtomicBool,
+    drains: AtomicU32,
+    quits: AtomicU32,
+}
+
+impl Inspect for DataPlane {
+    fn ready(&self) -> Result<(), String> {
+        self.ready.load(Ordering::Relaxed).then_some(()).ok_or("no configuration has arrived yet".into())
+    }
+
+    fn config_dump(&self) -> Value {
+        json!({ "listeners": ["outbound"] })
+    }
+
+    fn clusters(&self) -> Vec<ClusterView> {
+        vec![ClusterView {
+            name: "outbound|8080||order".into(),
+            discovery: "EDS".into(),
+            balancer: "LEAST_REQUEST".into(),
+            origin: "policies/order.yaml:3 DestinationRule shop/order".into(),
+            endpoints: vec![EndpointView {
+                address: "127.0.1.3:8080".parse().unwrap(),
+                health: "healthy".into(),
+                weight: 2,
+                workload: "shop/order".into(),
+                active_requests: 5,
+            }],
+        }]
+    }
+
+    fn drain(&self) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn quit(&self) {
+        self.quits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn server_info(&self) -> Value {
+        json!({ "node": "sidecar~127.0.1.2~order-0.shop~shop.svc.cluster.local" })
+    }
+}
+
+struct Doors {
+    state: Arc<DataPlane>,
+    metrics: Arc<Metrics>,
+    admin: SocketAddr,
+    scrape: SocketAddr,
+    shutdown: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Doors {
+    fn open() -> Doors {
+        let (admin, scrape) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (state, metrics) = (Arc::<DataPlane>::default(), Metrics::new(vec![]));
+        let (admin_address, scrape_address) = (admin.local_addr().unwrap(), scrape.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let doors = Admin { inspect: state.clone(), metrics: metrics.clone() };
+        let thread = doors.spawn(admin, scrape, shutdown.clone()).unwrap();
+        Doors { state, metrics, admin: admin_address, scrape: scrape_address, shutdown, thread: Some(thread) }
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        ask(self.admin, "GET", path, "")
+    }
+
+    fn post(&self, path: &str) -> Reply {
+        ask(self.admin, "POST", path, "")
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Reply {
+    let host =
+        if headers.to_ascii_lowercase().contains("host:") { String::new() } else { format!("host: {address}\r\n") };
+    raw(address, &format!("{method} {path} HTTP/1.1\r\n{host}{headers}connection: close\r\n\r\n"))
+}
+
+fn raw(address: SocketAddr, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    let status = head.split(' ').nth(1).unwrap_or_else(|| panic!("{reply:?}")).parse().unwrap();
+    Reply { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+#[test]
+fn ready_says_why_not() {
+    let doors = Doors::open();
+    for path in ["/ready", "/healthz/ready"] {
+        let reply = doors.get(path);
+        assert_eq!((reply.status, reply.body.as_str()), (503, "no configuration has arrived yet\n"));
+    }
+    doors.state.ready.store(true, Ordering::Relaxed);
+    let reply = doors.get("/ready");
+    assert_eq!((reply.status, reply.body.as_str()), (200, "LIVE\n"));
+    assert_eq!(ask(doors.scrape, "GET", "/healthz/ready", "").status, 200);
+    assert_eq!(ask(doors.admin, "HEAD", "/ready", "").status, 200);
+}
+
+#[test]
+fn clusters_are_text_or_json() {
+    let doors = Doors::open();
+    let text = doors.get("/clusters").body;
+    assert!(
+        text.contains("outbound|8080||order::origin::policies/order.yaml:3 DestinationRule shop/order\n"),
+        "{text}"
+    );
+    assert!(text.contains("outbound|8080||order::127.0.1.3:8080::health_flags::healthy\n"), "{text}");
+    assert!(text.contains("outbound|8080||order::127.0.1.3:8080::rq_active::5\n"), "{text}");
+    let reply = doors.get("/clusters?format=json");
+    assert!(reply.head.contains("content-type: application/json"), "{}", reply.head);
+    let json: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(json["clusters"][0]["endpoints"][0]["address"], "127.0.1.3:8080");
+    assert_eq!(doors.get("/clusters?format=xml").status, 400);
+}
+
+#[test]
+fn the_configuration_and_the_server_are_json() {
+    let doors = Doors::open();
+    let dump: Value = serde_json::from_str(&doors.get("/config_dump").body).unwrap();
+    assert_eq!(dump["listeners"][0], "outbound");
+    let info: Value = serde_json::from_str(&doors.get("/server_info").body).unwrap();
+    assert_eq!(info["state"], "NOT_READY");
+    assert_eq!(info["reason"], "no configuration has arrived yet");
+    assert_eq!(info["node"], "sidecar~127.0.1.2~order-0.shop~shop.svc.cluster.local");
+}
+
+#[test]
+fn stats_can_be_filtered() {
+    let doors = Doors::open();
+    doors.metrics.worker().counters().panics.add(3);
+    let all = doors.get("/stats").body;
+    assert!(all.contains("weft_panics_total: 3\n"), "{all}");
+    assert!(all.contains("cluster.outbound|8080||order.membership_healthy: 1\n"), "{all}");
+    assert_eq!(doors.get("/stats?filter=%5Eweft_pan.cs").body, "weft_panics_total: 3\n");
+    let wrong = doors.get("/stats?filter=(");
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("filter"), "{}", wrong.body);
+    assert_eq!(doors.get("/stats?filter=(a%7B1000%7D)%7B1000%7D").status, 400, "a huge expression is refused");
+    assert!(Exposition::parse(&doors.get("/stats?format=prometheus").body).sum("weft_panics_total", &[]) == 3.0);
+}
+
+#[test]
+fn prometheus_finds_its_format_at_both_doors() {
+    let doors = Doors::open();
+    for (address, path) in
+        [(doors.admin, "/stats/prometheus"), (doors.scrape, "/stats/prometheus"), (doors.scrape, "/metrics")]
+    {
+        let reply = ask(address, "GET", path, "");
+        assert_eq!(reply.status, 200);
+        assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{}", reply.head);
+        assert!(Exposition::parse(&reply.body).types.contains_key("weft_build_info"));
+    }
+}
+
+#[test]
+fn levers_need_post() {
+    let doors = Doors::open();
+    for path in ["/drain", "/drain_listeners", "/quitquitquit", "/logging?level=info"] {
+        let reply = doors.get(path);
+        assert_eq!(reply.status, 405, "{path}");
+        assert!(reply.head.contains("allow: post"), "{}", reply.head);
+    }
+    assert_eq!(doors.post("/ready").status, 405);
+    assert_eq!(doors.state.drains.load(Ordering::Relaxed), 0);
+    assert_eq!(doors.post("/drain").status, 200);
+    assert_eq!(doors.post("/drain_listeners").status, 200);
+    assert_eq!(doors.post("/quitquitquit").status, 200);
+    assert_eq!(doors.state.drains.load(Ordering::Relaxed), 2);
+    assert_eq!(doors.state.quits.load(Ordering::Relaxed), 1);
+    let reply = doors.post("/logging?level=debug");
+    assert_eq!(reply.status, 400);
+    assert!(reply.body.contains("RUST_LOG"), "{}", reply.body);
+}
+
+#[test]
+fn an_unknown_path_is_told_what_there_is() {
+    let doors = Doors::open();
+    let reply = doors.get("/nonsense");
+    assert_eq!(reply.status, 404);
+    assert!(reply.body.contains("/help"), "{}", reply.body);
+    let help = doors.get("/help").body;
+    for path in ["/ready", "/config_dump", "/clusters", "/stats", "/drain"] {
+        assert!(help.contains(path), "{path} in {help}");
+    }
+    assert_eq!(doors.get("/").body, help);
+}
+
+#[test]
+fn the_scrape_door_shows_nothing_but_numbers_and_readiness() {
+    let doors = Doors::open();
+    for (method, path) in [
+        ("GET", "/config_dump"),
+        ("GET", "/clusters"),
+        ("GET", "/stats"),
+        ("POST", "/drain"),
+        ("POST", "/quitquitquit"),
+    ] {
+        let reply = ask(doors.scrape, method, path, "");
+        assert_eq!(reply.status, 404, "{path}");
+        assert!(reply.body.contains("admin port"), "{}", reply.body);
+    }
+    assert_eq!(doors.state.drains.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_web_page_cannot_pull_levers() {
+    let doors = Doors::open();
+    for headers in
+        ["origin: https://evil.example\r\n", "sec-fetch-site: cross-site\r\n", "host: rebound.evil.example\r\n"]
+    {
+        assert_eq!(ask(doors.admin, "POST", "/drain", headers).status, 403, "{headers}");
+        assert_eq!(ask(doors.admin, "GET", "/config_dump", headers).status, 403, "{headers}");
+    }
+    assert_eq!(doors.state.drains.load(Ordering::Relaxed), 0);
+    for headers in ["host: localhost:15000\r\n", "host: LOCALHOST\r\n", "host: [::1]:15000\r\n", "host: 127.0.1.2\r\n"]
+    {
+        assert_eq!(ask(doors.admin, "GET", "/config_dump", headers).status, 200, "{headers}");
+    }
+    assert_eq!(raw(doors.admin, "GET /config_dump HTTP/1.0\r\n\r\n").status, 200);
+}
+
+#[test]
+fn a_huge_head_is_refused_and_the_door_stays_open() {
+    let doors = Doors::open();
+    let mut stream = TcpStream::connect(doors.admin).unwrap();
+    // It may be refused before all of it is sent.
+    let _ = stream.write_all(format!("GET /{} HTTP/1.1\r\n", "x".repeat(64 * 1024)).as_bytes());
+    let mut reply = Vec::new();
+    let _ = stream.read_to_end(&mut reply);
+    assert!(!reply.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&reply));
+    assert_eq!(doors.get("/help").status, 200);
+}
+
+#[test]
+fn connections_that_say_nothing_do_not_keep_the_end_waiting() {
+    let doors = Doors::open();
+    let silent: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(doors.admin).unwrap()).collect();
+    assert_eq!(doors.get("/help").status, 200);
+    drop(doors);
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        // Closed or reset, both are an end.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+}
