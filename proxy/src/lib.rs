@@ -1,13 +1,64 @@
-//! The data plane, and the sidecar.
+//! The data plane of Weft: what a sidecar and a gateway do with traffic.
+//!
+//! The problem: every request of every service passes here, so this must cost next to nothing, never
+//! lose a request to a change of configuration, and know in words why a request failed. Therefore each
+//! worker thread keeps to itself ([`Settings::workers`]), all configuration is one snapshot that is
+//! swapped whole, and each request is an exchange that writes exactly one record.
+//!
+//! Files are in the order in which a request meets them: `listener` sockets are the workers'
+//! (`worker`), then `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides),
+//! `forward` (does), `upstream` (lends connections), `connect`, `response`, `recorder`.
 
+pub mod admin;
 pub mod settings;
 pub mod sockets;
+pub mod telemetry;
+
+mod body;
+mod configurator;
+mod connect;
+mod connection;
+mod detect;
+mod exchange;
+mod fleet;
+mod forward;
+mod head;
+mod inspect;
+mod live;
+mod mirror;
+mod nudge;
+mod recorder;
+mod rejection;
+mod resolver;
+mod response;
+mod session;
+mod shared;
+mod snapshot;
+mod source;
+mod table;
+mod tcp;
+mod tls;
+mod tunnel;
+mod upgrade;
+mod upstream;
+mod wire;
+mod worker;
 
 pub use settings::{AccessLog, Settings};
 pub use sockets::{Bind, Sockets};
 
+use admin::Admin;
+use anyhow::Context;
+use configurator::{Configurator, Intake};
+use fleet::Fleet;
+use inspect::Inspector;
+use parking_lot::Mutex;
+use shared::Shared;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use telemetry::Telemetry;
 use tokio_util::sync::CancellationToken;
+use weft_xds::client::Client;
 
 /// One data plane: worker threads that serve what the control plane says.
 pub struct DataPlane {
@@ -20,11 +71,72 @@ impl DataPlane {
         DataPlane { settings, sockets }
     }
 
-    /// Serves until `shutdown` is cancelled, then stops accepting and finishes what is in flight, for
-    /// at most [`Settings::drain`].
+    /// Serves until `shutdown` is cancelled (or an administrator says `/quitquitquit`), then stops accepting and
+    /// finishes what is in flight, for at most [`Settings::drain`].
+    ///
+    /// # Errors
+    /// When the admin's or the metrics' address cannot be listened on, the access log cannot be opened, or a
+    /// thread cannot be started. Nothing that the control plane says is an error here.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let _ = (self.settings, self.sockets);
-        shutdown.cancelled().await;
-        Ok(())
+        let DataPlane { settings, sockets } = self;
+        let telemetry = Telemetry::start(&settings)?;
+        let listen = |what: &str, address| {
+            let listening = sockets.listen(address, 0);
+            listening.with_context(|| format!("{what}: cannot listen on {address}; is another proxy running there?"))
+        };
+        let admin_socket = listen("admin", settings.admin)?;
+        let scrape_socket = listen("metrics", settings.metrics)?;
+        let shared = Arc::new(Shared { snapshot: Arc::default(), telemetry, configured: false.into(), settings });
+        let fleet = Fleet::start(&shared)?;
+        let (drain, ended) = (CancellationToken::new(), CancellationToken::new());
+        let inspect = Inspector { shared: shared.clone(), drain: drain.clone(), quit: shutdown.clone() };
+        let admin = Admin { inspect: Arc::new(inspect), metrics: shared.telemetry.metrics.clone() };
+        let admin = admin.spawn(admin_socket, scrape_socket, ended.clone())?;
+
+        let seed = fastrand::u64(..);
+        let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), seed);
+        let configurator = Arc::new(Mutex::new(configurator));
+        let node = shared.settings.node.clone();
+        let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
+        let ready = client.ready();
+        let control = async {
+            tokio::join!(
+                client.run(Intake(configurator.clone()), ended.clone()),
+                resolver::run(configurator.clone(), ended.clone()),
+                announce(&shared, ready, ended.clone()),
+            )
+        };
+        let serve = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = drain.cancelled() => {}
+            }
+            // The configuration goes on being followed: what is in flight may still need a new endpoint.
+            let drained = fleet.drain().await;
+            if drain.is_cancelled() {
+                shutdown.cancelled().await;
+            }
+            ended.cancel();
+            drained
+        };
+        let (_, drained) = tokio::join!(control, serve);
+        tokio::task::spawn_blocking(move || admin.join())
+            .await?
+            .map_err(|_| anyhow::anyhow!("the admin thread panicked"))?;
+        drained
+    }
+}
+
+/// Tells `/ready` when a whole configuration is in service.
+async fn announce(shared: &Shared, mut ready: tokio::sync::watch::Receiver<bool>, ended: CancellationToken) {
+    tokio::select! {
+        () = ended.cancelled() => {}
+        // The client, which sends it, ends only with `ended`.
+        whole = ready.wait_for(|ready| *ready) => {
+            if whole.is_ok() {
+                shared.configured.store(true, Ordering::Relaxed);
+                tracing::info!(node = shared.settings.node.id(), "serving");
+            }
+        }
     }
 }

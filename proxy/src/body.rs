@@ -1,0 +1,146 @@
+//! Bodies on their way through, unboxed.
+//!
+//! A [`RequestBody`] goes upstream, a `ResponseBody` (with the exchange that it ends) goes back.
+//! Neither holds more than the frame that it passes on.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Frames that a mirror may lag behind.
+const MIRROR_FRAMES: usize = 64;
+
+/// What passed in the caller's direction and against it, shared by an exchange and its request's body.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Body bytes from the caller.
+    pub(crate) received: Cell<u64>,
+    /// The caller's body ended in an error.
+    pub(crate) broken: Cell<bool>,
+    /// Bumped by everything that moves, so that an observer can tell a quiet stream.
+    moves: Cell<u32>,
+    seen: Cell<(u32, Option<Instant>)>,
+    expired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Meter {
+    pub(crate) fn moved(&self) {
+        self.moves.set(self.moves.get().wrapping_add(1));
+    }
+
+    /// Whether nothing has moved for `limit`, as far as calls of this now and then can tell.
+    pub(crate) fn is_quiet(&self, now: Instant, limit: Duration) -> bool {
+        match self.seen.get() {
+            (moves, Some(since)) if moves == self.moves.get() => now.saturating_duration_since(since) >= limit,
+            _ => {
+                self.seen.set((self.moves.get(), Some(now)));
+                false
+            }
+        }
+    }
+
+    /// The stream has been quiet for too long; whoever waits on it is woken.
+    pub(crate) fn expire(&self) {
+        self.expired.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the stream has expired; if not, who is to be woken when it does.
+    pub(crate) fn poll_expired(&self, cx: &Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.expired.get()
+    }
+}
+
+/// The body that goes upstream.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    Empty,
+    Streaming {
+        body: Incoming,
+        meter: Rc<Meter>,
+        mirrors: Vec<mpsc::Sender<Bytes>>,
+    },
+    /// The copy that a mirror is sent.
+    Copied(mpsc::Receiver<Bytes>),
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Incoming, meter: &Rc<Meter>) -> Self {
+        match body.is_end_stream() {
+            true => RequestBody::Empty,
+            false => RequestBody::Streaming { body, meter: meter.clone(), mirrors: Vec::new() },
+        }
+    }
+
+    /// A copy of what this body will carry. A reader who falls behind loses the rest: the original never waits for it.
+    pub(crate) fn copied(&mut self) -> RequestBody {
+        match self {
+            RequestBody::Streaming { mirrors, .. } => {
+                let (sender, receiver) = mpsc::channel(MIRROR_FRAMES);
+                mirrors.push(sender);
+                RequestBody::Copied(receiver)
+            }
+            RequestBody::Empty | RequestBody::Copied(_) => RequestBody::Empty,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut *self {
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Copied(data) => data.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
+            RequestBody::Streaming { body, meter, mirrors } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                meter.moved();
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        meter.received.set(meter.received.get() + bytes);
+                        if let Some(data) = frame.data_ref() {
+                            mirrors.retain(|mirror| mirror.try_send(data.clone()).is_ok());
+                        }
+                    }
+                    Some(Err(_)) => meter.broken.set(true),
+                    None => {}
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Streaming { body, .. } => body.is_end_stream(),
+            RequestBody::Copied(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Streaming { body, .. } => body.size_hint(),
+            RequestBody::Copied(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Takes what the control plane says into service: builds the next snapshot, opens and closes sockets, swaps once.
+//!
+//! Runs on the control thread, before the acknowledgement goes out, so that what was acknowledged is what serves.
+
+use crate::shared::Shared;
+use crate::snapshot::{Inputs, Snapshot};
+use crate::sockets::Sockets;
+use crate::worker::Command;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, watch};
+use weft_model::{Kind, Resource};
+use weft_policy::Dice;
+use weft_xds::client::{Held, Nack, Sink};
+
+pub(crate) struct Configurator {
+    shared: Arc<Shared>,
+    sockets: Arc<dyn Sockets>,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    /// Addresses that are being listened on, by listener name.
+    bound: BTreeMap<String, SocketAddr>,
+    held: watch::Sender<Held>,
+    resolved: BTreeMap<String, Arc<Resource>>,
+    dice: Dice,
+}
+
+/// A listener's sockets, one for each worker.
+struct Opened {
+    name: String,
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+impl Configurator {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        sockets: Arc<dyn Sockets>,
+        workers: Vec<mpsc::UnboundedSender<Command>>,
+        seed: u64,
+    ) -> Configurator {
+        let (bound, held, resolved) = (BTreeMap::new(), watch::Sender::default(), BTreeMap::new());
+        Configurator { shared, sockets, workers, bound, held, resolved, dice: Dice::new(seed) }
+    }
+
+    /// What is in service, for whoever follows it.
+    pub(crate) fn held(&self) -> watch::Receiver<Held> {
+        self.held.subscribe()
+    }
+
+    /// DNS says that these are the members of these clusters.
+    pub(crate) fn resolved(&mut self, resolved: BTreeMap<String, Arc<Resource>>) {
+        self.resolved = resolved;
+        let held = self.held.borrow().clone();
+        if let Err(nacks) = self.apply(&held) {
+            tracing::error!(?nacks, "what served until now is refused with newly resolved endpoints");
+        }
+    }
+
+    fn apply(&mut self, held: &Held) -> Result<(), Vec<Nack>> {
+        let previous = self.shared.snapshot.load_full();
+        let inputs = Inputs { held, resolved: &self.resolved };
+        let (next, refused) = Snapshot::build(&inputs, &previous, &mut self.dice);
+        if !refused.is_empty() {
+            self.shared.telemetry.metrics.config_rejected(refused.len() as u64);
+            return Err(refused);
+        }
+        let gone: Vec<String> = self
+            .bound
+            .iter()
+            .filter(|(name, address)| next.listeners.get(*name).is_none_or(|new| new.spec.address != **address))
+            .map(|(name, _)| name.clone())
+            .collect();
+        // The old sockets first: a renamed listener may want the address that another one leaves.
+        for name in gone {
+            self.close(&name);
+        }
+        let opened = self.open_new(&next)?;
+        let number = next.number;
+        self.shared.snapshot.store(Arc::new(next));
+        self.shared.telemetry.metrics.config_applied(number, SystemTime::now());
+        for Opened { name, address, sockets } in opened {
+            self.bound.insert(name.clone(), address);
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                tell(worker, Command::Listen { name: name.clone(), socket });
+            }
+        }
+        for worker in &self.workers {
+            tell(worker, Command::Refresh);
+        }
+        Ok(())
+    }
+
+    /// Sockets for listeners that have none; all or nothing.
+    fn open_new(&self, next: &Snapshot) -> Result<Vec<Opened>, Vec<Nack>> {
+        let new = next.listeners.iter().filter(|(name, _)| !self.bound.contains_key(*name));
+        let (mut opened, mut refused) = (Vec::new(), Vec::new());
+        for (name, listener) in new {
+            let address = listener.spec.address;
+            match self.open(address) {
+                Ok(sockets) => opened.push(Opened { name: name.clone(), address, sockets }),
+                Err(error) => {
+                    let reason = format!("cannot listen on {address}: {error}");
+                    refused.push(Nack { kind: Kind::Listener, name: name.clone(), reason });
+                }
+            }
+        }
+        if refused.is_empty() {
+            return Ok(opened);
+        }
+        for Opened { address, .. } in opened {
+            (0..self.workers.len()).for_each(|worker| self.sockets.release(address, worker));
+        }
+        Err(refused)
+    }
+
+    /// One socket for each worker.
+    fn open(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+        (0..self.workers.len()).map(|worker| self.sockets.listen(address, worker)).collect()
+    }
+
+    fn close(&mut self, name: &str) {
+        let Some(address) = self.bound.remove(name) else { return };
+        for (number, worker) in self.workers.iter().enumerate() {
+            tell(worker, Command::Unlisten { name: name.to_owned() });
+            self.sockets.release(address, number);
+        }
+    }
+}
+
+/// A worker that has ended (it is draining) needs no telling.
+fn tell(worker: &mpsc::UnboundedSender<Command>, command: Command) {
+    let _ = worker.send(command);
+}
+
+/// The configurator as the xDS client knows it.
+pub(crate) struct Intake(pub(crate) Arc<Mutex<Configurator>>);
+
+impl Sink for Intake {
+    fn apply(&mut self, held: &Held) -> Result<(), Vec<Nack>> {
+        let mut configurator = self.0.lock();
+        configurator.apply(held)?;
+        configurator.held.send_replace(held.clone());
+        Ok(())
+    }
+}

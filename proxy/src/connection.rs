@@ -1,0 +1,344 @@
+//! One connection from a caller: which chain serves it, and for how long.
+
+use crate::body::Meter;
+use crate::detect::{self, Protocol};
+use crate::head::Found;
+use crate::live::LiveCluster;
+use crate::snapshot::{LiveChain, LiveListener};
+use crate::wire::{Phase, Watch, Wire};
+use crate::worker::{LocalTable, Worker};
+use crate::{session, tcp};
+use futures_util::FutureExt;
+use http::HeaderValue;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use weft_model::listener::{ApplicationProtocol, Direction, Handler, HttpHandler};
+
+/// How long an idle HTTP/1 connection stays open once its end is wanted: a caller may be sending a request in this
+/// very moment, and closing would lose it. Until then each answer says `connection: close`.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// TLS handshakes must end within this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What somebody else wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Finish what is in progress, then close. HTTP/2 tells its caller at once.
+    Drain,
+    /// The time for leaving in peace is over: close as soon as nothing is in progress.
+    Close,
+    /// Close: idle for too long.
+    Idle,
+    /// Answer 408 and close: a head that does not end.
+    HeadTimeout,
+}
+
+/// A connection that is being served, as its requests and the sweeper see it.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) listener: Arc<LiveListener>,
+    pub(crate) chain: Arc<LiveChain>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    /// The peer's address as a header says it.
+    pub(crate) peer_ip: HeaderValue,
+    pub(crate) server_name: Option<String>,
+    /// Present on HTTP/1.
+    pub(crate) watch: Option<Arc<Watch>>,
+    pub(crate) streams: RefCell<Vec<Option<Rc<Meter>>>>,
+    table: RefCell<Option<(u64, Rc<LocalTable>)>>,
+    waker: RefCell<Option<Waker>>,
+    wish: Cell<Option<Wish>>,
+    leaving: Cell<Option<Instant>>,
+    seen: Cell<Seen>,
+}
+
+/// What the sweeper saw last, and since when it is so.
+#[derive(Clone, Copy)]
+struct Seen {
+    phase: Phase,
+    turn: u32,
+    since: Instant,
+}
+
+/// How a connection came in.
+pub(crate) struct Arrival {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) server_name: Option<String>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        listener: &Arc<LiveListener>,
+        chain: &Arc<LiveChain>,
+        arrival: Arrival,
+        watch: Option<Arc<Watch>>,
+    ) -> Rc<Connection> {
+        let peer_ip = HeaderValue::from_str(&arrival.peer.ip().to_canonical().to_string());
+        let connection = Rc::new(Connection {
+            worker: worker.clone(),
+            listener: listener.clone(),
+            chain: chain.clone(),
+            peer: arrival.peer,
+            local: arrival.local,
+            peer_ip: peer_ip.expect("an IP address is a header value"),
+            server_name: arrival.server_name,
+            watch,
+            streams: RefCell::default(),
+            table: RefCell::default(),
+            waker: RefCell::default(),
+            wish: Cell::new(None),
+            leaving: Cell::new(None),
+            seen: Cell::new(Seen { phase: Phase::Idle, turn: 0, since: Instant::now() }),
+        });
+        worker.register(&connection);
+        connection
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        self.listener.spec.direction
+    }
+
+    pub(crate) fn handler(&self) -> &HttpHandler {
+        match &self.chain.spec.handler {
+            Handler::Http(handler) => handler,
+            Handler::Tcp(_) => unreachable!("only HTTP chains have HTTP connections"),
+        }
+    }
+
+    /// The route table in force. Looked up by name only when the configuration has changed.
+    pub(crate) fn table(&self) -> Option<Rc<LocalTable>> {
+        let newest = self.worker.number();
+        let mut known = self.table.borrow_mut();
+        match &*known {
+            Some((number, table)) if *number == newest => Some(table.clone()),
+            _ => {
+                let table = self.worker.table(&self.handler().route_table)?;
+                *known = Some((newest, table.clone()));
+                Some(table)
+            }
+        }
+    }
+
+    /// A request's head has been read: whether its framing is ambiguous (HTTP/1: both `content-length` and
+    /// `transfer-encoding`).
+    pub(crate) fn head_is_ambiguous(&self, found: Found) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        watch.enter(Phase::Busy);
+        found.transfer_encoding && watch.head_is_ambiguous()
+    }
+
+    /// The scheme that the caller used.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.chain.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Takes note of whom to wake when there is a wish; gives the wish.
+    pub(crate) fn attend(&self, waker: &Waker) -> Option<Wish> {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+        self.wish.take()
+    }
+
+    /// Asks this connection to end once it may.
+    pub(crate) fn drain(&self) {
+        if self.leaving.get().is_none() {
+            self.leaving.set(Some(Instant::now()));
+            self.wish(Wish::Drain);
+        }
+    }
+
+    /// Whether answers tell the caller to use another connection from now on.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get().is_some()
+    }
+
+    fn wish(&self, wish: Wish) {
+        self.wish.set(Some(wish));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// A stream begins; its place is given back with [`Connection::stream_ended`].
+    pub(crate) fn stream_began(&self, meter: &Rc<Meter>) -> usize {
+        let mut streams = self.streams.borrow_mut();
+        match streams.iter_mut().position(|place| place.is_none()) {
+            Some(place) => {
+                streams[place] = Some(meter.clone());
+                place
+            }
+            None => {
+                streams.push(Some(meter.clone()));
+                streams.len() - 1
+            }
+        }
+    }
+
+    pub(crate) fn stream_ended(&self, place: usize) {
+        self.streams.borrow_mut()[place] = None;
+        if let Some(watch) = &self.watch {
+            watch.enter(Phase::Idle);
+        }
+    }
+
+    /// Looks at the timeouts.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let handler = match &self.chain.spec.handler {
+            Handler::Http(handler) => handler,
+            Handler::Tcp(_) => return,
+        };
+        let busy = self.streams.borrow().iter().any(Option::is_some);
+        let (phase, turn) = match &self.watch {
+            Some(watch) => (watch.phase(), watch.turn()),
+            None if busy => (Phase::Busy, 0),
+            None => (Phase::Idle, 0),
+        };
+        let seen = self.seen.get();
+        let mut age = now.saturating_duration_since(seen.since);
+        if (phase, turn) != (seen.phase, seen.turn) {
+            self.seen.set(Seen { phase, turn, since: now });
+            age = Duration::ZERO;
+        }
+        if self.leaving.get().is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL) {
+            self.wish(Wish::Close);
+        }
+        let over = |limit: Option<Duration>| limit.is_some_and(|limit| age >= limit);
+        match phase {
+            Phase::Idle if !busy && over(handler.idle_timeout) => self.wish(Wish::Idle),
+            Phase::Head if over(handler.request_headers_timeout) => self.wish(Wish::HeadTimeout),
+            Phase::Idle | Phase::Head | Phase::Busy => {}
+        }
+        if let Some(limit) = handler.stream_idle_timeout {
+            let quiet: Vec<Rc<Meter>> =
+                self.streams.borrow().iter().flatten().filter(|meter| meter.is_quiet(now, limit)).cloned().collect();
+            for meter in quiet {
+                meter.expire();
+            }
+        }
+    }
+}
+
+/// Serves one accepted connection to its end. A panic ends this connection alone, and is counted.
+pub(crate) async fn serve(worker: Rc<Worker>, listener: Arc<LiveListener>, stream: TcpStream, peer: SocketAddr) {
+    let _open = worker.opened();
+    let served = AssertUnwindSafe(choose_and_serve(&worker, &listener, stream, peer)).catch_unwind().await;
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, %peer, listener = listener.spec.name, "a connection broke"),
+        Err(_) => worker.telemetry.counters().panics.one(),
+    }
+}
+
+async fn choose_and_serve(
+    worker: &Rc<Worker>,
+    listener: &Arc<LiveListener>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let mut arrival = Arrival { peer, local, server_name: None };
+    let (protocol, ahead) = match listener.detects {
+        false => (None, Vec::new()),
+        true => match detect::detect(&mut stream, listener.spec.detect_timeout).await? {
+            None => return Ok(()),
+            Some((protocol, ahead)) => (Some(protocol), ahead),
+        },
+    };
+    let wire = Wire::new(stream, ahead);
+    if protocol == Some(Protocol::Tls) && listener.chains.iter().any(|chain| chain.tls.is_some()) {
+        let accepting = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), wire);
+        let start = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await??;
+        arrival.server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+        let chosen = choose(listener, protocol, arrival.server_name.as_deref());
+        let Some((chain, config)) = chosen.and_then(|chain| Some((chain, chain.tls.clone()?))) else { return Ok(()) };
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, start.into_stream(config)).await;
+        if !matches!(handshake, Ok(Ok(_))) {
+            worker.telemetry.counters().tls_handshake_failures.one();
+        }
+        let stream = handshake??;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        return handle(worker, listener, chain, Wire::new(stream, Vec::new()), arrival, Some(http2)).await;
+    }
+    let Some(chain) = choose(listener, protocol, None) else { return Ok(()) };
+    let http2 = protocol.map(|protocol| protocol == Protocol::Http2);
+    handle(worker, listener, chain, wire, arrival, http2).await
+}
+
+async fn handle<S>(
+    worker: &Rc<Worker>,
+    listener: &Arc<LiveListener>,
+    chain: &Arc<LiveChain>,
+    wire: Wire<S>,
+    arrival: Arrival,
+    http2: Option<bool>,
+) -> std::io::Result<()>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    match &chain.spec.handler {
+        Handler::Http(_) => session::serve(worker, listener, chain, wire, arrival, http2).await,
+        Handler::Tcp(handler) => {
+            let cluster: Option<Arc<LiveCluster>> = worker.snapshot().clusters.get(&handler.cluster).cloned();
+            tcp::proxy(worker, listener, handler, cluster, wire, arrival).await;
+            Ok(())
+        }
+    }
+}
+
+/// The chain that fits best: by server name first (exact, then the longest wildcard, then none), then by what was
+/// detected.
+fn choose<'a>(
+    listener: &'a LiveListener,
+    protocol: Option<Protocol>,
+    server_name: Option<&str>,
+) -> Option<&'a Arc<LiveChain>> {
+    let fits = |chain: &LiveChain| {
+        let matches = &chain.spec.matches;
+        let tls = protocol == Some(Protocol::Tls);
+        let http = matches!(protocol, Some(Protocol::Http1 | Protocol::Http2));
+        let wants_tls = matches.tls.or(chain.tls.is_some().then_some(true));
+        wants_tls.is_none_or(|wanted| wanted == tls)
+            && match matches.application {
+                None => true,
+                Some(ApplicationProtocol::Http) => http,
+            }
+    };
+    let rank = |chain: &LiveChain| {
+        let by_name = name_rank(&chain.spec.matches.server_names, server_name)?;
+        Some((by_name, chain.spec.matches.application.is_some(), chain.spec.matches.tls.is_some()))
+    };
+    let fitting = listener.chains.iter().filter(|chain| fits(chain)).filter_map(|chain| Some((rank(chain)?, chain)));
+    // The first of the best: `max_by_key` would give the last.
+    fitting.rev().max_by_key(|(rank, _)| *rank).map(|(_, chain)| chain)
+}
+
+/// `None`: does not fit. Longer names are better; exact ones best.
+fn name_rank(names: &[String], asked: Option<&str>) -> Option<usize> {
+    if names.is_empty() {
+        return Some(0);
+    }
+    let asked = asked?;
+    let rank = |name: &String| match name.strip_prefix('*') {
+        None => (name == asked).then_some(usize::MAX),
+        Some("") => Some(1),
+        Some(suffix) => (asked.len() > suffix.len() && asked.ends_with(suffix)).then_some(suffix.len() + 1),
+    };
+    names.iter().filter_map(rank).max()
+}

@@ -1,0 +1,50 @@
+//! The worker threads of one data plane, and their end.
+
+use crate::shared::Shared;
+use crate::worker::{self, Command};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// All workers.
+pub(crate) struct Fleet {
+    commands: Vec<mpsc::UnboundedSender<Command>>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Fleet {
+    /// Starts one thread for each worker.
+    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Fleet> {
+        let mut fleet = Fleet { commands: Vec::new(), threads: Vec::new() };
+        for number in 0..shared.settings.workers.max(1) {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let shared = shared.clone();
+            let seed = fastrand::u64(..);
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker::run(shared, seed, receiver))?;
+            fleet.commands.push(sender);
+            fleet.threads.push(thread);
+        }
+        Ok(fleet)
+    }
+
+    pub(crate) fn commands(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+        self.commands.clone()
+    }
+
+    /// Lets every worker finish what it has; comes back when they have ended.
+    pub(crate) async fn drain(self) -> anyhow::Result<()> {
+        for worker in &self.commands {
+            // A worker that has ended already has nothing left to drain.
+            let _ = worker.send(Command::Drain);
+        }
+        let joined = tokio::task::spawn_blocking(move || {
+            self.threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        });
+        for result in joined.await? {
+            result.map_err(|_| anyhow::anyhow!("a worker thread panicked"))??;
+        }
+        Ok(())
+    }
+}

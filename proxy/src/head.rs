@@ -1,0 +1,234 @@
+//! Heads made fit to be passed on: what belongs to one hop stays on it (RFC 9110 §7.6.1), what tells
+//! the next hop who asked is added.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Response, Uri, Version, request};
+use smallvec::SmallVec;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// What one look over a request's headers found, so that each of these need not be looked up on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Something that is meant for this hop only.
+    pub(crate) hop_by_hop: bool,
+    pub(crate) transfer_encoding: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) grpc: bool,
+    pub(crate) request_id: bool,
+    pub(crate) traceparent: bool,
+}
+
+impl Found {
+    pub(crate) fn in_headers(headers: &HeaderMap) -> Found {
+        let mut found = Found::default();
+        for (name, value) in headers {
+            // Told by length first: nearly every header is let go after one comparison.
+            match name.as_str().len() {
+                7 if name == header::UPGRADE => (found.upgrade, found.hop_by_hop) = (true, true),
+                11 if *name == TRACEPARENT => found.traceparent = true,
+                12 if *name == X_REQUEST_ID => found.request_id = true,
+                12 if name == header::CONTENT_TYPE => found.grpc = is_grpc(value),
+                17 if name == header::TRANSFER_ENCODING => {
+                    (found.transfer_encoding, found.hop_by_hop) = (true, true);
+                }
+                _ => found.hop_by_hop |= is_hop_by_hop(name),
+            }
+        }
+        found
+    }
+}
+
+/// The authority that a request is for: HTTP/2's `:authority`, the absolute form's, or `host`.
+pub(crate) fn host(parts: &request::Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+/// An upgrade that a request asks for or a response agrees to: `websocket`.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let wanted = headers.get(header::UPGRADE)?;
+    let named = headers.get_all(header::CONNECTION).iter().any(|line| has_token(line, "upgrade"));
+    named.then_some(wanted)
+}
+
+fn has_token(line: &HeaderValue, token: &str) -> bool {
+    line.to_str().is_ok_and(|line| line.split(',').any(|one| one.trim().eq_ignore_ascii_case(token)))
+}
+
+/// Removes what is meant for this hop only: `connection` and all that it names, and the fields that always are.
+/// `te: trailers` stays, for gRPC asks for it end to end.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in found {
+        if name == header::CONNECTION && !headers.get_all(&name).iter().all(is_plain) {
+            for named in named_by_connection(headers) {
+                headers.remove(named);
+            }
+        }
+        let trailers = name == header::TE && headers.get_all(header::TE).iter().any(|line| has_token(line, "trailers"));
+        headers.remove(&name);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// A `connection` header that names no other field.
+fn is_plain(connection: &HeaderValue) -> bool {
+    [&b"keep-alive"[..], b"close"].iter().any(|plain| connection.as_bytes().eq_ignore_ascii_case(plain))
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str().len() {
+        2 => name == header::TE,
+        6 => name == header::EXPECT,
+        7 => name == header::UPGRADE,
+        10 => name == header::CONNECTION || name == KEEP_ALIVE,
+        16 => name == PROXY_CONNECTION,
+        17 => name == header::TRANSFER_ENCODING,
+        18 | 19 => name == header::PROXY_AUTHENTICATE || name == header::PROXY_AUTHORIZATION,
+        _ => false,
+    }
+}
+
+/// A caller may name any header here; the ones that the message cannot do without stay.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TE)
+        .collect()
+}
+
+/// Appends the peer to `x-forwarded-for`.
+pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
+    let joined = match headers.get(X_FORWARDED_FOR) {
+        None => peer.clone(),
+        Some(before) => {
+            let joined = [before.as_bytes(), b",", peer.as_bytes()].concat();
+            HeaderValue::from_bytes(&joined).expect("two header values joined by a comma are one")
+        }
+    };
+    headers.insert(X_FORWARDED_FOR, joined);
+}
+
+/// Gives a request the form in which HTTP/1 or HTTP/2 wants it, for this authority and, if it changed, this path.
+/// `Err` when they do not make a URI.
+pub(crate) fn address(
+    parts: &mut request::Parts,
+    http2: bool,
+    new_host: Option<&HeaderValue>,
+    new_path: Option<String>,
+) -> Result<(), http::Error> {
+    let path = match new_path {
+        Some(path) => PathAndQuery::try_from(path)?,
+        None if parts.uri.scheme().is_none() && parts.uri.authority().is_none() && !http2 => {
+            // Origin form already: nothing to rebuild.
+            return set_host(parts, new_host);
+        }
+        None => parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+    };
+    if http2 {
+        let authority = match new_host {
+            Some(host) => Authority::try_from(host.as_bytes())?,
+            None => match parts.uri.authority() {
+                Some(authority) => authority.clone(),
+                None => Authority::try_from(parts.headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes))?,
+            },
+        };
+        parts.headers.remove(header::HOST);
+        parts.uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build()?;
+        parts.version = Version::HTTP_2;
+        return Ok(());
+    }
+    set_host(parts, new_host)?;
+    parts.uri = Uri::from(path);
+    Ok(())
+}
+
+/// HTTP/1 carries the authority in `host`.
+fn set_host(parts: &mut request::Parts, new_host: Option<&HeaderValue>) -> Result<(), http::Error> {
+    let host = match (new_host, parts.uri.authority()) {
+        (Some(host), _) => Some(host.clone()),
+        (None, Some(authority)) => Some(HeaderValue::from_str(authority.as_str())?),
+        (None, None) => None,
+    };
+    if let Some(host) = host {
+        parts.headers.insert(header::HOST, host);
+    }
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// A response made fit for the caller's version.
+pub(crate) fn prepare_response<B>(response: &mut Response<B>) {
+    strip_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+}
+
+/// Whether this is a gRPC message, by its content type.
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    let kind = content_type.as_bytes();
+    kind.starts_with(b"application/grpc") && matches!(kind.get(16), None | Some(b'+' | b';'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_connection_names_goes_with_it() {
+        let mut map = headers(&[
+            ("connection", "close, x-secret-hop"),
+            ("x-secret-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("x-kept", "1")]));
+    }
+
+    #[test]
+    fn te_trailers_stays_for_grpc() {
+        let mut map = headers(&[("te", "gzip, trailers"), ("host", "a")]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("te", "trailers"), ("host", "a")]));
+    }
+
+    #[test]
+    fn connection_cannot_take_the_host_away() {
+        let mut map = headers(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn forwarded_for_grows_at_its_end() {
+        let mut map = headers(&[("x-forwarded-for", "10.0.0.1")]);
+        append_forwarded_for(&mut map, &HeaderValue::from_static("10.0.0.2"));
+        assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1,10.0.0.2");
+    }
+
+    #[test]
+    fn grpc_is_told_by_content_type() {
+        let found = |kind| Found::in_headers(&headers(&[("content-type", kind)]));
+        assert!(found("application/grpc+proto").grpc);
+        assert!(!found("application/grpc-web").grpc);
+    }
+}

@@ -1,0 +1,55 @@
+//! A waker that is kept with a connection and passes wake-ups on to whoever uses the connection now.
+//!
+//! An HTTP/1 connection to an upstream is driven by one exchange after the other, each in another
+//! task. Whatever holds a waker for it (its queue, its socket) would go on waking the last user; with
+//! this one they hold the same waker for ever, and an idle connection wakes nobody.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+/// The connection's own waker.
+pub(crate) struct Nudge {
+    user: Arc<User>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct User(Mutex<Option<Waker>>);
+
+impl Nudge {
+    pub(crate) fn new() -> Nudge {
+        let user = Arc::<User>::default();
+        Nudge { waker: Waker::from(user.clone()), user }
+    }
+
+    /// From now on this task is woken.
+    pub(crate) fn user(&self, waker: &Waker) {
+        let mut user = self.user.0.lock();
+        if !user.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *user = Some(waker.clone());
+        }
+    }
+
+    /// From now on nobody is.
+    pub(crate) fn nobody(&self) {
+        *self.user.0.lock() = None;
+    }
+
+    /// What the connection is polled with.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+impl Wake for User {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(user) = &*self.0.lock() {
+            user.wake_by_ref();
+        }
+    }
+}

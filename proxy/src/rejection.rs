@@ -1,0 +1,182 @@
+//! Why a request was refused, as a value.
+//!
+//! Whoever gives up on a request says so with a [`Rejection`]. One exhaustive `match` turns it into
+//! everything that the caller, the access log and the metrics will see, so that these never
+//! disagree.
+
+use crate::connect::ConnectError;
+use crate::telemetry::flags::{Flag, Flags};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// The reasons for which this proxy answers a request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// The head of the request breaks HTTP's rules.
+    BadRequest(&'static str),
+    /// The head is larger than the listener allows.
+    HeadTooLarge,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// No route table of that name has arrived, or none of its routes fits.
+    NoRoute,
+    /// The route wants an upgrade that the listener does not pass through.
+    UpgradeRefused,
+    /// The route names a cluster that this proxy does not know.
+    NoCluster(String),
+    /// The route's backend reference is wrong; the text says how.
+    InvalidBackend(String),
+    /// No endpoint of the cluster is healthy.
+    NoHealthyUpstream(String),
+    /// No connection to the endpoint; the text says why.
+    ConnectFailed(String),
+    /// The connect timeout passed.
+    ConnectTimeout,
+    /// The upstream closed or reset before its response began.
+    UpstreamReset(String),
+    /// The upstream's response breaks HTTP's rules.
+    UpstreamProtocol(String),
+    /// The route's request timeout passed.
+    RequestTimeout,
+    /// The route's backend timeout passed.
+    BackendTimeout,
+    /// Nothing moved on the stream for too long.
+    StreamIdle,
+    /// The request's own body ended in an error.
+    DownstreamReset,
+}
+
+/// What a rejection looks like from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Appearance {
+    pub(crate) status: StatusCode,
+    pub(crate) flags: Flags,
+    /// Envoy's `response_code_details`.
+    pub(crate) details: &'static str,
+}
+
+impl Rejection {
+    /// There is no connection to the endpoint.
+    pub(crate) fn not_connected(error: ConnectError) -> Rejection {
+        match error {
+            ConnectError::Timeout => Rejection::ConnectTimeout,
+            ConnectError::Io(error) => Rejection::ConnectFailed(error.to_string()),
+            ConnectError::Handshake(error) => Rejection::UpstreamReset(error.to_string()),
+        }
+    }
+
+    /// There was a connection, but no answer over it.
+    pub(crate) fn not_answered(error: &hyper::Error) -> Rejection {
+        if error.is_parse() {
+            return Rejection::UpstreamProtocol(error.to_string());
+        }
+        if error.is_user() || error.is_body_write_aborted() {
+            return Rejection::DownstreamReset;
+        }
+        Rejection::UpstreamReset(error.to_string())
+    }
+
+    /// Status, flag and details as Envoy's (semantics of its response flags and details).
+    pub(crate) fn appearance(&self) -> Appearance {
+        use Rejection::*;
+        let (status, flag, details) = match self {
+            BadRequest(_) => (400, Some(Flag::DownstreamProtocolError), "http1.codec_error"),
+            HeadTooLarge => (431, Some(Flag::DownstreamProtocolError), "request_headers_too_large"),
+            HeadTimeout => (408, Some(Flag::DownstreamProtocolError), "request_header_timeout"),
+            NoRoute => (404, Some(Flag::NoRoute), "route_not_found"),
+            UpgradeRefused => (403, None, "upgrade_failed"),
+            NoCluster(_) => (503, Some(Flag::NoCluster), "cluster_not_found"),
+            InvalidBackend(_) => (500, Some(Flag::NoCluster), "cluster_not_found"),
+            NoHealthyUpstream(_) => (503, Some(Flag::NoHealthyUpstream), "no_healthy_upstream"),
+            ConnectFailed(_) => {
+                (503, Some(Flag::UpstreamConnectFailure), "upstream_reset_before_response_started{connection_failure}")
+            }
+            ConnectTimeout => {
+                (503, Some(Flag::UpstreamConnectFailure), "upstream_reset_before_response_started{connection_timeout}")
+            }
+            UpstreamReset(_) => (
+                503,
+                Some(Flag::UpstreamConnectionTermination),
+                "upstream_reset_before_response_started{connection_termination}",
+            ),
+            UpstreamProtocol(_) => {
+                (502, Some(Flag::UpstreamProtocolError), "upstream_reset_before_response_started{protocol_error}")
+            }
+            RequestTimeout => (504, Some(Flag::UpstreamTimeout), "response_timeout"),
+            BackendTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
+            StreamIdle => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
+            DownstreamReset => (400, Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect"),
+        };
+        let status = StatusCode::from_u16(status).expect("every status above is a valid one");
+        Appearance { status, flags: flag.map_or(Flags::default(), Flags::from), details }
+    }
+
+    /// The reason in words, for the caller and the access log.
+    pub(crate) fn message(&self) -> String {
+        use Rejection::*;
+        match self {
+            BadRequest(why) => format!("bad request: {why}"),
+            HeadTooLarge => "the request head is larger than this listener allows".into(),
+            HeadTimeout => "the request head did not arrive in time".into(),
+            NoRoute => "no route matches this request".into(),
+            UpgradeRefused => "this listener does not pass this upgrade through".into(),
+            NoCluster(name) => format!("the route names cluster \"{name}\", which this proxy does not know"),
+            InvalidBackend(reason) => format!("the route's backend is invalid: {reason}"),
+            NoHealthyUpstream(cluster) => format!("no healthy upstream in cluster \"{cluster}\""),
+            ConnectFailed(why) => format!("upstream connect error: {why}"),
+            ConnectTimeout => "upstream connect error: connection timeout".into(),
+            UpstreamReset(why) => format!("the upstream ended the connection before it answered: {why}"),
+            UpstreamProtocol(why) => format!("the upstream's answer is not valid HTTP: {why}"),
+            RequestTimeout => "upstream request timeout: the route's request timeout passed".into(),
+            BackendTimeout => "upstream request timeout: the route's backend request timeout passed".into(),
+            StreamIdle => "stream timeout: nothing was sent either way for too long".into(),
+            DownstreamReset => "the request's body ended in an error".into(),
+        }
+    }
+
+    /// What the transport towards the upstream said, where it was the cause.
+    pub(crate) fn transport_failure(&self) -> Option<&str> {
+        match self {
+            Rejection::ConnectFailed(why) | Rejection::UpstreamReset(why) | Rejection::UpstreamProtocol(why) => {
+                Some(why)
+            }
+            Rejection::ConnectTimeout => Some("connection timeout"),
+            _ => None,
+        }
+    }
+
+    /// The gRPC status that says the same, for a caller that speaks gRPC (Envoy's HTTP to gRPC mapping).
+    pub(crate) fn grpc_status(&self) -> u8 {
+        match self.appearance().status.as_u16() {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502 | 503 | 504 => 14,
+            _ => 2,
+        }
+    }
+
+    /// The headers of a trailers-only gRPC answer.
+    pub(crate) fn grpc_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
+        let message: String = percent_encode(&self.message());
+        if let Ok(value) = HeaderValue::try_from(message) {
+            headers.insert("grpc-message", value);
+        }
+        headers
+    }
+}
+
+/// gRPC's percent-encoding of status messages: printable ASCII but `%` as it is.
+fn percent_encode(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => write!(out, "%{byte:02X}").expect("writing to a String cannot fail"),
+        }
+        out
+    })
+}

@@ -1,0 +1,140 @@
+//! The body that goes back to the caller, and with it the end of the exchange.
+//!
+//! Its last frame gives the upstream connection back to its pool and ends the exchange; dropping
+//! it earlier closes that connection, so an upstream never works for a caller who has gone.
+
+use crate::exchange::Exchange;
+use crate::source::Source;
+use crate::telemetry::flags::Flag;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use tokio::time::Sleep;
+
+/// A response's body.
+pub(crate) struct ResponseBody {
+    source: Source,
+    /// Until the end of the answer.
+    exchange: Option<Box<Exchange>>,
+    /// When the answer must be complete, and what to call it when it is not.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a response was cut off after its head was sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CutOff {
+    #[error("the upstream's answer ended in an error: {0}")]
+    Upstream(#[from] hyper::Error),
+    #[error("the route's timeout passed before the answer was complete")]
+    Timeout,
+    #[error("nothing was sent either way for too long")]
+    Idle,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(source: Source, exchange: Box<Exchange>, deadline: Option<Pin<Box<Sleep>>>) -> ResponseBody {
+        let mut body = ResponseBody { source, exchange: Some(exchange), deadline };
+        if body.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    /// An empty body whose exchange lives on elsewhere (an upgrade).
+    pub(crate) fn empty() -> ResponseBody {
+        ResponseBody { source: Source::Ended, exchange: None, deadline: None }
+    }
+
+    /// The answer is complete.
+    fn end(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        let Some(mut exchange) = self.exchange.take() else { return };
+        exchange.ending.whole = true;
+        if let (Source::Leased { lease, .. }, Some(attempt)) = (source, exchange.attempt.take()) {
+            attempt.host.pool.give_back(lease, &attempt.cluster, Instant::now());
+            exchange.attempt = Some(attempt);
+        }
+    }
+
+    fn cut_off(&mut self, flag: Flag, details: &'static str) {
+        self.source = Source::Ended;
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.cut(flag, details);
+        }
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.meter.moved();
+        if let Some(data) = frame.data_ref() {
+            exchange.ending.sent += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            exchange.ending.grpc_status = grpc_status(trailers).or(exchange.ending.grpc_status);
+        }
+    }
+
+    fn expired(&self, cx: &Context<'_>) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.meter.poll_expired(cx))
+    }
+}
+
+/// The status that gRPC puts into trailers, or into the head of an answer without a body.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        let this = &mut *self;
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            this.cut_off(Flag::UpstreamTimeout, "response_timeout");
+            return Poll::Ready(Some(Err(CutOff::Timeout)));
+        }
+        let polled = this.source.poll_frame(cx);
+        if polled.is_pending() && this.expired(cx) {
+            this.cut_off(Flag::StreamIdle, "stream_idle_timeout");
+            return Poll::Ready(Some(Err(CutOff::Idle)));
+        }
+        match ready!(polled) {
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                let (flag, details) = match error.is_parse() {
+                    true => (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}"),
+                    false => (
+                        Flag::UpstreamConnectionTermination,
+                        "upstream_reset_after_response_started{connection_termination}",
+                    ),
+                };
+                this.cut_off(flag, details);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Some(Ok(frame)) => {
+                this.passed(&frame);
+                if this.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}

@@ -1,0 +1,17 @@
+//! What all threads of one data plane share.
+
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Shared by the workers, the configurator and the admin server.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) telemetry: Telemetry,
+    /// A whole configuration is in service.
+    pub(crate) configured: AtomicBool,
+}

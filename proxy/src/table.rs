@@ -1,0 +1,190 @@
+//! A route table that serves: compiled, with each backend bound to its live cluster.
+//!
+//! Compiling (expressions, header edits) is dear and happens when the table's own text changes;
+//! binding is cheap and happens whenever a cluster does.
+
+use crate::live::LiveCluster;
+use std::collections::HashMap;
+use std::sync::Arc;
+use weft_model::RouteTable;
+use weft_model::route::{self, Action, Share, Target};
+use weft_policy::balance::Split;
+use weft_policy::cors;
+use weft_policy::edits::Edits;
+use weft_policy::redirect::Redirection;
+use weft_policy::rewrite::Rewrite;
+use weft_policy::route::Table;
+use weft_policy::{CompileError, Dice};
+
+/// The clusters of a snapshot, by name.
+pub(crate) type Clusters = HashMap<String, Arc<LiveCluster>>;
+
+/// A route table, compiled.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) table: Table,
+    /// One per route of `table`.
+    routes: Vec<Arc<CompiledRoute>>,
+}
+
+/// A route table, compiled and bound.
+#[derive(Debug)]
+pub(crate) struct LiveTable {
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) routes: Vec<LiveRoute>,
+}
+
+#[derive(Debug)]
+pub(crate) struct LiveRoute {
+    pub(crate) route: Arc<CompiledRoute>,
+    /// One per backend of a forwarding route.
+    pub(crate) targets: Vec<LiveTarget>,
+    /// One per mirror.
+    pub(crate) mirrors: Vec<LiveTarget>,
+}
+
+/// What a backend reference means right now.
+#[derive(Clone, Debug)]
+pub(crate) enum LiveTarget {
+    Cluster(Arc<LiveCluster>),
+    /// Named, but this proxy has no such cluster.
+    Missing(String),
+    Invalid(String),
+}
+
+/// What of a route does not depend on clusters.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    pub(crate) model: Arc<route::Route>,
+    pub(crate) request_edits: Edits,
+    pub(crate) response_edits: Edits,
+    pub(crate) cors: Option<cors::Policy>,
+    pub(crate) action: CompiledAction,
+}
+
+#[derive(Debug)]
+pub(crate) enum CompiledAction {
+    Forward(Box<CompiledForward>),
+    Redirect(Redirection),
+    Respond(route::Respond),
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledForward {
+    pub(crate) model: route::Forward,
+    split: Split,
+    pub(crate) backend_edits: Vec<BackendEdits>,
+    pub(crate) rewrite: Option<Rewrite>,
+    pub(crate) rewrite_host: Option<http::HeaderValue>,
+}
+
+#[derive(Debug)]
+pub(crate) struct BackendEdits {
+    pub(crate) request: Edits,
+    pub(crate) response: Edits,
+}
+
+impl Compiled {
+    pub(crate) fn compile(model: &RouteTable) -> Result<Compiled, CompileError> {
+        let table = Table::compile(model)?;
+        let routes = table
+            .routes()
+            .iter()
+            .map(|route| {
+                CompiledRoute::compile(route)
+                    .map(Arc::new)
+                    .map_err(|error| error.within(format!("route \"{}\"", route.name)))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Compiled { table, routes })
+    }
+}
+
+impl CompiledRoute {
+    fn compile(model: &Arc<route::Route>) -> Result<CompiledRoute, CompileError> {
+        let action = match &model.action {
+            Action::Forward(forward) => CompiledAction::Forward(Box::new(CompiledForward::compile(model, forward)?)),
+            Action::Redirect(redirect) => {
+                CompiledAction::Redirect(Redirection::compile(redirect, &model.matches.path)?)
+            }
+            Action::Respond(respond) => CompiledAction::Respond(respond.clone()),
+        };
+        Ok(CompiledRoute {
+            model: model.clone(),
+            request_edits: Edits::compile(&model.request_headers)?,
+            response_edits: Edits::compile(&model.response_headers)?,
+            cors: model.cors.as_ref().map(cors::Policy::compile).transpose()?,
+            action,
+        })
+    }
+}
+
+impl CompiledForward {
+    fn compile(route: &route::Route, forward: &route::Forward) -> Result<CompiledForward, CompileError> {
+        let backend_edits = forward
+            .backends
+            .iter()
+            .map(|backend| {
+                Ok(BackendEdits {
+                    request: Edits::compile(&backend.request_headers)?,
+                    response: Edits::compile(&backend.response_headers)?,
+                })
+            })
+            .collect::<Result<_, CompileError>>()?;
+        let rewrite = forward.rewrite.path.as_ref();
+        let rewrite_host = forward.rewrite.host.as_ref().map(|host| {
+            http::HeaderValue::from_str(host)
+                .map_err(|_| CompileError::new(format!("the rewritten host \"{host}\" is no header value")))
+        });
+        Ok(CompiledForward {
+            split: Split::new(forward.backends.iter().map(|backend| backend.weight)),
+            backend_edits,
+            rewrite: rewrite.map(|path| Rewrite::compile(path, &route.matches.path)).transpose()?,
+            rewrite_host: rewrite_host.transpose()?,
+            model: forward.clone(),
+        })
+    }
+
+    /// The backend for the next request; `None` when none has weight.
+    pub(crate) fn pick(&self, dice: &mut Dice) -> Option<usize> {
+        self.split.pick(dice)
+    }
+
+    /// The mirrors that get a copy of the next request.
+    pub(crate) fn mirrors<'a>(&'a self, dice: &'a mut Dice) -> impl Iterator<Item = usize> + 'a {
+        let shares = self.model.mirrors.iter().map(|mirror| mirror.share).enumerate();
+        shares.filter(move |(_, share)| *share == Share::ALL || dice.within(*share)).map(|(index, _)| index)
+    }
+}
+
+impl LiveTable {
+    pub(crate) fn bind(compiled: &Arc<Compiled>, clusters: &Clusters) -> LiveTable {
+        let routes = compiled.routes.iter().map(|route| LiveRoute::bind(route, clusters)).collect();
+        LiveTable { compiled: compiled.clone(), routes }
+    }
+}
+
+impl LiveRoute {
+    fn bind(route: &Arc<CompiledRoute>, clusters: &Clusters) -> LiveRoute {
+        let (targets, mirrors) = match &route.action {
+            CompiledAction::Forward(forward) => (
+                forward.model.backends.iter().map(|backend| LiveTarget::bind(&backend.target, clusters)).collect(),
+                forward.model.mirrors.iter().map(|mirror| LiveTarget::bind(&mirror.target, clusters)).collect(),
+            ),
+            CompiledAction::Redirect(_) | CompiledAction::Respond(_) => (Vec::new(), Vec::new()),
+        };
+        LiveRoute { route: route.clone(), targets, mirrors }
+    }
+}
+
+impl LiveTarget {
+    pub(crate) fn bind(target: &Target, clusters: &Clusters) -> LiveTarget {
+        match target {
+            Target::Invalid { reason } => LiveTarget::Invalid(reason.clone()),
+            Target::Cluster(name) => match clusters.get(name) {
+                Some(cluster) => LiveTarget::Cluster(cluster.clone()),
+                None => LiveTarget::Missing(name.clone()),
+            },
+        }
+    }
+}

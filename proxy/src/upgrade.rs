@@ -1,0 +1,150 @@
+//! Requests that turn their connection into a tunnel: `Upgrade` (WebSocket) and `CONNECT`.
+
+use crate::body::RequestBody;
+use crate::connect::connect as connect_to;
+use crate::exchange::{Exchange, Failure, Verdict};
+use crate::forward::{answered, prepare, refuse, resolve};
+use crate::head;
+use crate::rejection::Rejection;
+use crate::response::ResponseBody;
+use crate::source::Source;
+use crate::telemetry::flags::Flag;
+use crate::tunnel::{self, End, Traffic};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::rc::Rc;
+use std::time::Instant;
+use tokio::net::TcpStream;
+use weft_model::cluster::Discovery;
+
+/// An upgrade that may pass.
+pub(crate) struct Upgrade {
+    protocol: HeaderValue,
+    caller: OnUpgrade,
+}
+
+/// The upgrade that a request asks for, if it asks for one.
+pub(crate) fn wanted(exchange: &Exchange, parts: &mut request::Parts) -> Result<Option<Upgrade>, Rejection> {
+    if !exchange.found.upgrade {
+        return Ok(None);
+    }
+    let Some(protocol) = head::upgrade(&parts.headers).cloned() else { return Ok(None) };
+    let Some(caller) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
+    if allows(exchange, protocol.as_bytes()) {
+        return Ok(Some(Upgrade { protocol, caller }));
+    }
+    // An offer to speak HTTP/2 may simply be declined.
+    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") { Ok(None) } else { Err(Rejection::UpgradeRefused) }
+}
+
+fn allows(exchange: &Exchange, protocol: &[u8]) -> bool {
+    let allowed = &exchange.connection.handler().upgrades;
+    allowed.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(protocol))
+}
+
+/// Passes an upgrade through: the upstream says whether it agrees.
+pub(crate) async fn forward(
+    mut exchange: Box<Exchange>,
+    mut parts: request::Parts,
+    body: Incoming,
+    upgrade: Upgrade,
+) -> Response<ResponseBody> {
+    match prepare(&mut exchange, &mut parts) {
+        Ok(false) => {}
+        Ok(true) => return refuse(exchange, Rejection::UpgradeRefused),
+        Err(rejection) => return refuse(exchange, rejection),
+    }
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, upgrade.protocol.clone());
+    let mut request = Some(Request::from_parts(parts, RequestBody::new(body, &exchange.meter)));
+    let (host, cluster) = match (exchange.next_attempt(), exchange.cluster()) {
+        (Ok(host), Ok(cluster)) => (host, cluster.clone()),
+        (Err(rejection), _) | (_, Err(rejection)) => return refuse(exchange, rejection),
+    };
+    let mut lease = match host.pool.fresh(&cluster, Instant::now()).await {
+        Ok(lease) => lease,
+        Err(error) => return refuse(exchange, Rejection::not_connected(error)),
+    };
+    let mut response = match lease.send(&mut request).await {
+        Ok(response) => response,
+        Err(error) => return refuse(exchange, Rejection::not_answered(&error)),
+    };
+    let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    head::prepare_response(&mut response);
+    answered(&mut exchange, &mut response);
+    if !agreed {
+        return response.map(|body| ResponseBody::new(Source::Leased { lease, body }, exchange, None));
+    }
+    let Some((upstream, ahead)) = lease.upgraded().await else {
+        return refuse(exchange, Rejection::UpstreamReset("the connection was closed during the upgrade".into()));
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, protocol.unwrap_or(upgrade.protocol));
+    join(exchange, upgrade.caller, upstream, ahead);
+    response.map(|_| ResponseBody::empty())
+}
+
+/// Opens a tunnel to the endpoint that the route of a `CONNECT` names.
+pub(crate) async fn connect(mut exchange: Box<Exchange>, mut parts: request::Parts) -> Response<ResponseBody> {
+    let caller = parts.extensions.remove::<OnUpgrade>();
+    let Some(caller) = caller.filter(|_| allows(&exchange, b"CONNECT")) else {
+        return refuse(exchange, Rejection::UpgradeRefused);
+    };
+    let upstream = match open(&mut exchange, &parts).await {
+        Ok(upstream) => upstream,
+        Err(rejection) => return refuse(exchange, rejection),
+    };
+    exchange.ending.status = 200;
+    exchange.ending.details = "via_upstream";
+    join(exchange, caller, upstream, Bytes::new());
+    Response::new(ResponseBody::empty())
+}
+
+async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<TcpStream, Rejection> {
+    loop {
+        let cluster = exchange.cluster()?.clone();
+        let host = match cluster.spec.discovery {
+            Discovery::Forward => {
+                let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+                let address = resolve(authority, 443).await?;
+                let host = exchange.connection.worker.passthrough(&cluster, address);
+                exchange.attempt_at(&host, cluster.clone(), Instant::now());
+                host
+            }
+            _ => exchange.next_attempt()?,
+        };
+        let failure: Failure = match connect_to(host.endpoint.address, cluster.spec.connect_timeout).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => Failure { rejection: Rejection::not_connected(error), unsent: true },
+        };
+        if let Verdict::GiveUp(rejection) = exchange.settle(failure) {
+            return Err(rejection);
+        }
+    }
+}
+
+/// Copies both ways once hyper has handed the caller's connection over; the exchange lives until the tunnel ends.
+fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: TcpStream, ahead: Bytes) {
+    let worker = Rc::clone(&exchange.connection.worker);
+    let open = worker.opened();
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        let idle = exchange.connection.handler().stream_idle_timeout;
+        let traffic = Traffic::default();
+        let upstream = crate::wire::Wire::new(upstream, ahead.to_vec());
+        let end = match caller.await {
+            Ok(caller) => tunnel::run(TokioIo::new(caller), upstream, idle, &traffic).await,
+            Err(_) => End::Broken,
+        };
+        exchange.meter.received.set(traffic.received());
+        exchange.ending.sent = traffic.sent();
+        match end {
+            End::Closed | End::Broken => exchange.ending.whole = true,
+            End::Idle => exchange.cut(Flag::StreamIdle, "stream_idle_timeout"),
+        }
+    });
+}
