@@ -1,5 +1,6 @@
 //! Words that several kinds share.
 
+use crate::read::{Cursor, one_of, text, texts};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -131,4 +132,39 @@ impl Requirement {
             Operator::DoesNotExist => value.is_none(),
         }
     }
+}
+
+/// Reads a [`Selector`].
+pub(crate) fn selector(at: &Cursor<'_>) -> Option<Selector> {
+    at.fields(|f| Selector {
+        match_labels: f.opt("matchLabels", texts).unwrap_or_default(),
+        match_expressions: f.list("matchExpressions", 0..=64, requirement),
+    })
+}
+
+fn requirement(at: &Cursor<'_>) -> Option<Requirement> {
+    at.fields(|f| {
+        let key = f.need("key", text);
+        let operator = f.must(
+            "operator",
+            one_of(&[
+                ("In", Operator::In),
+                ("NotIn", Operator::NotIn),
+                ("Exists", Operator::Exists),
+                ("DoesNotExist", Operator::DoesNotExist),
+            ]),
+        );
+        let values = f.list("values", 0..=256, text);
+        match operator? {
+            Operator::In | Operator::NotIn if values.is_empty() => {
+                f.wrong("values", "must not be empty with In and NotIn", "write the values, or use Exists");
+            }
+            Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+                f.wrong("values", "means nothing with Exists and DoesNotExist", "remove it, or use In");
+            }
+            _ => {}
+        }
+        Some(Requirement { key, operator: operator?, values })
+    })
+    .flatten()
 }

@@ -1,10 +1,14 @@
 //! `networking.istio.io` DestinationRule: how callers treat a host. Typed whole; what Weft does not
 //! act on yet is a warning at its line, given by the reader.
 
+mod read;
+
 use super::Selector;
 use crate::{At, Place};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub(crate) use read::read_destination_rule;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct DestinationRule {
@@ -84,7 +88,11 @@ pub struct ConsistentHash {
 pub enum HashKey {
     /// Lower case.
     Header(String),
-    Cookie { name: String, path: Option<String>, ttl: Option<Duration> },
+    Cookie {
+        name: String,
+        path: Option<String>,
+        ttl: Option<Duration>,
+    },
     SourceIp,
     QueryParameter(String),
 }

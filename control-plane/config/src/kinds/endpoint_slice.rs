@@ -1,7 +1,9 @@
 //! `discovery.k8s.io/v1` EndpointSlice: the addresses behind a Service.
 
 use super::Transport;
+use crate::read::{Cursor, Fields, boolean, ip, one_of, port, subdomain, text, transport};
 use crate::{Meta, Place};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 /// The label that names the Service of a slice.
@@ -58,4 +60,88 @@ pub struct SlicePort {
     pub port: Option<u16>,
     pub transport: Transport,
     pub app_protocol: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum AddressType {
+    V4,
+    V6,
+    Name,
+}
+
+pub(crate) fn read_endpoint_slice(f: &mut Fields<'_>) -> Option<EndpointSlice> {
+    let types = [("IPv4", AddressType::V4), ("IPv6", AddressType::V6), ("FQDN", AddressType::Name)];
+    let kind = f.must("addressType", one_of(&types));
+    let slice = EndpointSlice {
+        endpoints: f.list("endpoints", 0..=1000, |at| endpoint(at, kind)),
+        ports: f.list("ports", 0..=100, slice_port),
+    };
+    let mut names = HashSet::new();
+    for port in slice.ports.iter().filter(|port| !names.insert(&port.name)) {
+        f.wrong_at(&port.place, "ports", format!("two ports are named \"{}\"", port.name), "rename one of them");
+    }
+    Some(slice)
+}
+
+fn endpoint(at: &Cursor<'_>, kind: Option<AddressType>) -> Option<SliceEndpoint> {
+    at.fields(|f| {
+        f.skip(&["hints", "deprecatedTopology"]);
+        SliceEndpoint {
+            place: f.place(),
+            addresses: f.list("addresses", 1..=100, |at| address(at, kind?)),
+            conditions: f.opt("conditions", conditions).unwrap_or(Conditions::READY),
+            hostname: f.opt("hostname", text),
+            node_name: f.opt("nodeName", text),
+            zone: f.opt("zone", text),
+            pod: f.opt("targetRef", pod_reference).flatten(),
+        }
+    })
+}
+
+fn address(at: &Cursor<'_>, kind: AddressType) -> Option<SliceAddress> {
+    if kind == AddressType::Name {
+        return subdomain(at).map(SliceAddress::Name);
+    }
+    match (ip(at)?, kind) {
+        (IpAddr::V4(_), AddressType::V6) => at.error("is an IPv4 address", "write addressType: IPv4"),
+        (IpAddr::V6(_), AddressType::V4) => at.error("is an IPv6 address", "write addressType: IPv6"),
+        (address, _) => Some(SliceAddress::Ip(address)),
+    }
+}
+
+fn conditions(at: &Cursor<'_>) -> Option<Conditions> {
+    at.fields(|f| {
+        let ready = f.opt("ready", boolean).unwrap_or(true);
+        Conditions {
+            ready,
+            serving: f.opt("serving", boolean).unwrap_or(ready),
+            terminating: f.opt("terminating", boolean).unwrap_or_default(),
+        }
+    })
+}
+
+impl Conditions {
+    /// When nothing is said.
+    const READY: Conditions = Conditions { ready: true, serving: true, terminating: false };
+}
+
+/// Namespace and name of a Pod; nothing if it refers to something else.
+fn pod_reference(at: &Cursor<'_>) -> Option<Option<(String, String)>> {
+    at.fields(|f| {
+        f.skip(&["apiVersion", "uid", "resourceVersion", "fieldPath"]);
+        let kind = f.opt("kind", text);
+        let name = f.opt("name", text);
+        let namespace = f.opt("namespace", text).unwrap_or_else(|| "default".into());
+        name.filter(|_| kind.as_deref() == Some("Pod")).map(|name| (namespace, name))
+    })
+}
+
+fn slice_port(at: &Cursor<'_>) -> Option<SlicePort> {
+    at.fields(|f| SlicePort {
+        place: f.place(),
+        name: f.opt("name", text).unwrap_or_default(),
+        port: f.opt("port", port),
+        transport: f.opt("protocol", transport).unwrap_or_default(),
+        app_protocol: f.opt("appProtocol", text),
+    })
 }

@@ -1,7 +1,11 @@
 //! `gateway.networking.k8s.io/v1` Gateway: the doors at the edge.
 
+mod read;
+
 use super::{Hostname, Labels, Selector};
 use crate::Place;
+
+pub(crate) use read::read_gateway;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {

@@ -1,10 +1,14 @@
 //! `gateway.networking.k8s.io/v1` HTTPRoute: which request goes where, and what happens to it on its way.
 //! The whole standard channel of v1.5.
 
+mod read;
+
 use super::Hostname;
 use crate::{At, Place};
 use std::time::Duration;
 use weft_model::route::Share;
+
+pub(crate) use read::read_http_route;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {

@@ -1,0 +1,251 @@
+//! Reads an [`HttpRoute`]: the limits and exclusions are those of the Gateway API's own validation.
+
+mod filters;
+
+use super::*;
+use crate::read::{
+    Cursor, Fields, METHODS, expression, gateway_duration, group, header_name, hostname, kind, label, number,
+    object_name, one_of, path, port, sized, subdomain,
+};
+use std::collections::{HashMap, HashSet};
+
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+pub(crate) fn read_http_route(f: &mut Fields<'_>) -> Option<HttpRoute> {
+    f.must("spec", |at| at.fields(spec))
+}
+
+fn spec(f: &mut Fields<'_>) -> HttpRoute {
+    f.later("useDefaultGateways", |_| Some(()));
+    let parent_refs = f.list("parentRefs", 0..=32, parent_ref);
+    let hostnames = f.list("hostnames", 0..=16, |at| hostname(at).map(|name| at.at(name)));
+    let rules = match f.get("rules") {
+        Some(at) => at.items(1..=16, rule),
+        None => vec![HttpRule { matches: vec![HttpMatch::everything(f.place())], ..HttpRule::empty(f.place()) }],
+    };
+    check_parents(f, &parent_refs);
+    check_rules(f, &rules);
+    HttpRoute { parent_refs, hostnames, rules }
+}
+
+fn parent_ref(at: &Cursor<'_>) -> Option<ParentRef> {
+    at.fields(|f| ParentRef {
+        place: f.place(),
+        group: f.opt("group", group).unwrap_or_else(|| GATEWAY_GROUP.into()),
+        kind: f.opt("kind", kind).unwrap_or_else(|| "Gateway".into()),
+        namespace: f.opt("namespace", label),
+        name: f.need("name", object_name),
+        section_name: f.opt("sectionName", subdomain),
+        port: f.opt("port", port),
+    })
+}
+
+/// The same parent twice needs different sections or ports.
+fn check_parents(f: &Fields<'_>, parents: &[ParentRef]) {
+    let mut seen = HashMap::new();
+    for parent in parents {
+        let ParentRef { place, group, kind, namespace, name, section_name, port } = parent;
+        if let Some(first) = seen.insert((group, kind, namespace, name, section_name, port), place.line) {
+            let message = format!("{kind} {name} is already a parent in line {first}");
+            f.wrong_at(place, "parentRefs", message, "remove one of the two, or name another sectionName or port");
+        }
+        if group == GATEWAY_GROUP && kind == "Service" {
+            let message = format!("there is no Service in {GATEWAY_GROUP}");
+            f.wrong_at(place, "parentRefs", message, "write group: \"\" beside kind: Service");
+        }
+    }
+}
+
+fn check_rules(f: &Fields<'_>, rules: &[HttpRule]) {
+    const MOST_MATCHES: usize = 128;
+    let mut names = HashMap::new();
+    for rule in rules {
+        let Some(name) = &rule.name else { continue };
+        if let Some(first) = names.insert(name, rule.place.line) {
+            let message = format!("a rule is already named {name} in line {first}");
+            f.wrong_at(&rule.place, "rules", message, "rename it");
+        }
+    }
+    let matches: usize = rules.iter().map(|rule| rule.matches.len()).sum();
+    if let (true, Some(last)) = (matches > MOST_MATCHES, rules.last()) {
+        let message = format!("the rules have {matches} matches together; at most {MOST_MATCHES} are allowed");
+        f.wrong_at(&last.place, "rules", message, "split the route into two of the same parents and hostnames");
+    }
+}
+
+impl HttpRule {
+    fn empty(place: Place) -> Self {
+        HttpRule {
+            place,
+            name: None,
+            matches: Vec::new(),
+            filters: Vec::new(),
+            backend_refs: Vec::new(),
+            timeouts: HttpTimeouts::default(),
+        }
+    }
+}
+
+impl HttpMatch {
+    fn everything(place: Place) -> Self {
+        HttpMatch {
+            place,
+            path: HttpPathMatch::Prefix("/".into()),
+            headers: Vec::new(),
+            query_params: Vec::new(),
+            method: None,
+        }
+    }
+}
+
+fn rule(at: &Cursor<'_>) -> Option<HttpRule> {
+    at.fields(|f| {
+        f.later("retry", |_| Some(()));
+        f.later("sessionPersistence", |_| Some(()));
+        let mut rule = HttpRule {
+            place: f.place(),
+            name: f.opt("name", subdomain),
+            matches: f.list("matches", 0..=64, one_match),
+            filters: f.list("filters", 0..=16, filters::filter),
+            backend_refs: f.list("backendRefs", 0..=16, backend_ref),
+            timeouts: f.opt("timeouts", timeouts).unwrap_or_default(),
+        };
+        if rule.matches.is_empty() {
+            rule.matches.push(HttpMatch::everything(f.place()));
+        }
+        filters::check(f, &rule.filters);
+        check_rule(f, &rule);
+        rule
+    })
+}
+
+/// What cannot stand together in a rule.
+fn check_rule(f: &Fields<'_>, rule: &HttpRule) {
+    let is_redirect = |filter: &&HttpFilter| matches!(filter.action, HttpFilterAction::Redirect(_));
+    if let (Some(redirect), Some(_)) = (rule.filters.iter().find(is_redirect), rule.backend_refs.first()) {
+        let message = "a rule that redirects has no backendRefs";
+        f.wrong_at(&redirect.place, "filters", message, "remove the backendRefs, or put the redirect in its own rule");
+    }
+    let one_prefix = matches!(rule.matches.as_slice(), [HttpMatch { path: HttpPathMatch::Prefix(_), .. }]);
+    let of_backends = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
+    let replacing = rule.filters.iter().chain(of_backends).filter(|filter| filters::replaces_prefix(filter));
+    for filter in replacing.filter(|_| !one_prefix) {
+        let message = "ReplacePrefixMatch needs exactly one match in its rule, and that of type PathPrefix";
+        f.wrong_at(&filter.place, "filters", message, "give each prefix a rule of its own");
+    }
+}
+
+fn one_match(at: &Cursor<'_>) -> Option<HttpMatch> {
+    at.fields(|f| {
+        let matches = HttpMatch {
+            place: f.place(),
+            path: f.opt("path", path_match).unwrap_or_else(|| HttpPathMatch::Prefix("/".into())),
+            headers: f.list("headers", 0..=16, header_match),
+            query_params: f.list("queryParams", 0..=16, query_match),
+            method: f.opt("method", one_of(&METHODS.map(|method| (method, method.to_owned())))),
+        };
+        check_once(f, "headers", matches.headers.iter().map(|header| &header.name));
+        check_once(f, "queryParams", matches.query_params.iter().map(|query| &query.name));
+        matches
+    })
+}
+
+/// Each name once in a list.
+fn check_once<'n>(f: &mut Fields<'_>, field: &'static str, names: impl Iterator<Item = &'n String>) {
+    let mut seen = HashSet::new();
+    for name in names.filter(|name| !seen.insert(*name)) {
+        f.wrong(field, format!("names {name} twice"), "write one entry; a RegularExpression can say several values");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum PathType {
+    Exact,
+    Prefix,
+    Regex,
+}
+
+fn path_match(at: &Cursor<'_>) -> Option<HttpPathMatch> {
+    at.fields(|f| {
+        let types =
+            [("Exact", PathType::Exact), ("PathPrefix", PathType::Prefix), ("RegularExpression", PathType::Regex)];
+        match f.opt("type", one_of(&types)).unwrap_or(PathType::Prefix) {
+            // the API server fills in "/", which is not what a type without a value is meant to say
+            PathType::Exact => f.must("value", path).map(HttpPathMatch::Exact),
+            PathType::Regex => f.must("value", expression(1024)).map(HttpPathMatch::Regex),
+            PathType::Prefix if !f.has("value") => {
+                f.skip(&["value"]);
+                Some(HttpPathMatch::Prefix("/".into()))
+            }
+            PathType::Prefix => f.opt("value", path).map(HttpPathMatch::Prefix),
+        }
+    })?
+}
+
+fn header_match(at: &Cursor<'_>) -> Option<HttpHeaderMatch> {
+    at.fields(|f| {
+        let name = f.need("name", header_name);
+        value_match(f, 4096).map(|value| HttpHeaderMatch { name, value })
+    })?
+}
+
+fn query_match(at: &Cursor<'_>) -> Option<HttpQueryMatch> {
+    at.fields(|f| {
+        let name = f.need("name", sized(1, 256));
+        value_match(f, 1024).map(|value| HttpQueryMatch { name, value })
+    })?
+}
+
+fn value_match(f: &mut Fields<'_>, most: usize) -> Option<HttpValueMatch> {
+    let is_regex = f.opt("type", one_of(&[("Exact", false), ("RegularExpression", true)])).unwrap_or_default();
+    if is_regex {
+        f.must("value", expression(most)).map(HttpValueMatch::Regex)
+    } else {
+        f.must("value", sized(1, most)).map(HttpValueMatch::Exact)
+    }
+}
+
+fn backend_ref(at: &Cursor<'_>) -> Option<HttpBackendRef> {
+    at.fields(|f| {
+        let backend = HttpBackendRef {
+            target: target(f),
+            weight: f.opt("weight", number(0, 1_000_000)).unwrap_or(1),
+            filters: f.list("filters", 0..=16, filters::filter),
+        };
+        filters::check(f, &backend.filters);
+        backend
+    })
+}
+
+/// The fields of a reference to a backend.
+fn target(f: &mut Fields<'_>) -> BackendTarget {
+    let target = BackendTarget {
+        place: f.place(),
+        group: f.opt("group", group).unwrap_or_default(),
+        kind: f.opt("kind", kind).unwrap_or_else(|| "Service".into()),
+        namespace: f.opt("namespace", label),
+        name: f.need("name", object_name),
+        port: f.opt("port", port),
+    };
+    if target.group.is_empty() && target.kind == "Service" && !f.has("port") {
+        f.missing::<()>("port", "write the Service's port");
+    }
+    target
+}
+
+fn timeouts(at: &Cursor<'_>) -> Option<HttpTimeouts> {
+    at.fields(|f| {
+        let timeouts = HttpTimeouts {
+            request: f.opt("request", gateway_duration),
+            backend_request: f.opt("backendRequest", gateway_duration),
+        };
+        if let (Some(request), Some(backend)) = (timeouts.request, timeouts.backend_request)
+            && backend > request
+            && !request.is_zero()
+        {
+            let message = format!("{backend:?} is longer than `request`, {request:?}");
+            f.wrong("backendRequest", message, "write at most as much as request");
+        }
+        timeouts
+    })
+}

@@ -1,0 +1,1 @@
+//! Reading as its users see it.
