@@ -14,6 +14,8 @@ mod session;
 mod set;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use set::{ResourceSet, Versioned};
 pub use status::{KindStatus, NackStatus, NodeStatus, Status};

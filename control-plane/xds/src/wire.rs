@@ -20,6 +20,8 @@ pub mod node;
 mod parts;
 mod route;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 pub use envoy_types::pb::google::protobuf::Any;
 

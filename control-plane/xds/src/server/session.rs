@@ -108,8 +108,9 @@ impl Session {
 
     /// Whether the client is known to have moved on from what will be removed.
     fn is_settled(&mut self, now: Instant) -> bool {
+        let goes = self.kinds.iter().any(|(kind, conversation)| conversation.holds_unwanted(kind, &self.wanted));
         let moving = [Kind::Listener, Kind::RouteTable].iter().any(|kind| self.kinds[*kind].in_flight());
-        if !moving {
+        if !goes || !moving {
             self.settled_by = None;
             return true;
         }

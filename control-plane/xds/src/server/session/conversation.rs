@@ -295,6 +295,11 @@ impl Conversation {
         self.open && !self.settled && self.interesting(kind, wanted).any(|(name, _)| !self.known.contains_key(name))
     }
 
+    /// Whether something waits to be removed.
+    pub(in crate::server) fn holds_unwanted(&self, kind: Kind, wanted: &ResourceSet) -> bool {
+        !self.settled && self.known.keys().any(|name| wanted.get(kind, name).is_none())
+    }
+
     /// Sent, and neither acknowledged nor rejected.
     pub(in crate::server) fn awaits(&self, name: &str) -> bool {
         self.known.get(name).is_some_and(|known| known.state == State::Sent)

@@ -1,0 +1,141 @@
+//! What is outside the subset is refused by its path.
+
+use crate::wire::{Any, decode, encode};
+use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::listener::v3 as lds;
+use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use prost::{Message, Name};
+use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::route::{Action, Forward, PathMatch, Route, RouteMatch, VirtualHost};
+use weft_model::{Cluster, Listener, Resource, RouteTable};
+
+/// The resource's message, changed, and what decoding it says.
+fn refusal<M: Message + Name + Default>(resource: Resource, change: impl FnOnce(&mut M)) -> String {
+    let mut message = M::decode(encode(&resource).value.as_slice()).unwrap();
+    change(&mut message);
+    decode(&Any { type_url: M::type_url(), value: message.encode_to_vec() }).unwrap_err().to_string()
+}
+
+fn listener() -> Resource {
+    let handler = Handler::Http(HttpHandler::new("routes"));
+    let chain = FilterChain { name: "c".into(), matches: ChainMatch::default(), tls: None, handler };
+    Resource::Listener(Listener {
+        name: "l".into(),
+        address: "127.0.0.1:80".parse().unwrap(),
+        direction: Direction::Edge,
+        chains: vec![chain],
+        detect_timeout: None,
+    })
+}
+
+fn table() -> Resource {
+    let route = Route {
+        name: String::new(),
+        matches: RouteMatch { path: PathMatch::Any, methods: vec![], headers: vec![], query: vec![] },
+        action: Action::Forward(Forward::default()),
+        request_headers: Default::default(),
+        response_headers: Default::default(),
+        cors: None,
+        origin: Default::default(),
+    };
+    let host = VirtualHost { name: "h".into(), domains: vec!["*".into()], routes: vec![route] };
+    Resource::RouteTable(RouteTable { name: "t".into(), virtual_hosts: vec![host] })
+}
+
+/// The connection manager of a listener's first chain.
+fn with_manager(listener: &mut lds::Listener, change: impl FnOnce(&mut hcm::HttpConnectionManager)) {
+    let config = listener.filter_chains[0].filters[0].config_type.as_mut().unwrap();
+    let lds::filter::ConfigType::TypedConfig(any) = config else { panic!("a typed config was written") };
+    let mut manager = hcm::HttpConnectionManager::decode(any.value.as_slice()).unwrap();
+    change(&mut manager);
+    any.value = manager.encode_to_vec();
+}
+
+#[test]
+fn a_foreign_type_is_named() {
+    let error = decode(&Any { type_url: "type.googleapis.com/envoy.config.core.v3.Node".into(), value: vec![] });
+    assert!(error.unwrap_err().what.contains("envoy.config.core.v3.Node"));
+}
+
+#[test]
+fn inline_routes_are_refused_where_they_are() {
+    let said = refusal(listener(), |listener: &mut lds::Listener| {
+        with_manager(listener, |manager| {
+            manager.route_specifier =
+                Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(Default::default()));
+        });
+    });
+    assert_eq!(said, "filter_chains[0].filters[0].typed_config.route_config: is not supported by this proxy: use rds");
+}
+
+#[test]
+fn an_unknown_http_filter_is_refused_unless_it_is_optional() {
+    let foreign = || hcm::HttpFilter { name: "envoy.filters.http.lua".into(), ..Default::default() };
+    let said = refusal(listener(), |listener: &mut lds::Listener| {
+        with_manager(listener, |manager| manager.http_filters.insert(0, foreign()));
+    });
+    assert_eq!(
+        said,
+        "filter_chains[0].filters[0].typed_config.http_filters[0]: \
+         the HTTP filter `envoy.filters.http.lua` is not supported by this proxy"
+    );
+    let mut message = lds::Listener::decode(encode(&listener()).value.as_slice()).unwrap();
+    with_manager(&mut message, |manager| {
+        manager.http_filters.insert(0, hcm::HttpFilter { is_optional: true, ..foreign() });
+    });
+    let any = Any { type_url: lds::Listener::type_url(), value: message.encode_to_vec() };
+    assert_eq!(decode(&any), Ok(listener()));
+}
+
+#[test]
+fn a_field_outside_the_subset_is_refused_by_its_path() {
+    let said = refusal(table(), |table: &mut rds::RouteConfiguration| {
+        table.virtual_hosts[0].routes[0].r#match.as_mut().unwrap().grpc = Some(Default::default());
+    });
+    assert_eq!(said, "virtual_hosts[0].routes[0].match.grpc: is not supported by this proxy");
+    let said = refusal(Resource::Cluster(Cluster::new("c")), |cluster: &mut cds::Cluster| {
+        cluster.outlier_detection = Some(Default::default());
+    });
+    assert_eq!(said, "outlier_detection: is not supported by this proxy");
+}
+
+#[test]
+fn a_formatter_command_in_a_header_is_refused_and_not_sent_literally() {
+    let said = refusal(table(), |table: &mut rds::RouteConfiguration| {
+        let header = HeaderValue { key: "x".into(), value: "%REQ(:path)%".into(), ..Default::default() };
+        let option = HeaderValueOption { header: Some(header), ..Default::default() };
+        table.virtual_hosts[0].routes[0].request_headers_to_add = vec![option];
+    });
+    assert!(said.starts_with("virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: `%REQ(:path)%`"));
+}
+
+#[test]
+fn retries_and_thresholds_are_refused_rather_than_forgotten() {
+    let said = refusal(table(), |table: &mut rds::RouteConfiguration| {
+        let Some(rds::route::Action::Route(route)) = &mut table.virtual_hosts[0].routes[0].action else {
+            panic!("a forward was written")
+        };
+        route.retry_policy = Some(rds::RetryPolicy { retry_on: "5xx".into(), ..Default::default() });
+    });
+    assert_eq!(said, "virtual_hosts[0].routes[0].route.retry_policy.retry_on: is not supported by this proxy");
+    let said = refusal(Resource::Cluster(Cluster::new("c")), |cluster: &mut cds::Cluster| {
+        let thresholds = &mut cluster.circuit_breakers.as_mut().unwrap().thresholds;
+        thresholds[0].max_connections = Some(envoy_types::pb::google::protobuf::UInt32Value { value: 10 });
+    });
+    assert!(said.starts_with("circuit_breakers: only unlimited"));
+}
+
+#[test]
+fn a_private_key_is_never_quoted() {
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+    let secret = weft_model::Secret { name: "s".into(), certificate_chain: "c".into(), private_key: "hush".into() };
+    let said = refusal(Resource::Secret(secret), |secret: &mut tls::Secret| {
+        let Some(tls::secret::Type::TlsCertificate(certificate)) = &mut secret.r#type else {
+            panic!("a certificate was written")
+        };
+        certificate.password = certificate.private_key.clone();
+    });
+    assert!(!said.contains("hush"), "{said}");
+}
