@@ -1,1 +1,175 @@
-//! 
+//! The control plane: what people write, live at every proxy, and nothing else.
+//!
+//! People save files at any moment, in any way, and make mistakes; proxies come and go. Between the two stands this
+//! crate, which must be quick (a save is live in milliseconds), exact (a proxy hears of what concerns it, once) and
+//! hard to upset (a mistake keeps its last good version, and everything else moves on).
+//!
+//! The way of a save: `sources` hears of it and reads the file → `store` keeps of each object the last good
+//! version → `pipeline` merges, checks and compiles on one thread → `publish` gives each connected node what it means
+//! to that node → `weft-xds` sends what changed. `ledger` says each mistake once, `monitoring` answers who asks.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use tokio_util::sync::CancellationToken;
+//! use weft_control_plane::{ControlPlane, Settings};
+//!
+//! let settings = Settings {
+//!     dirs: vec!["manifests".into()],
+//!     xds: "127.0.0.1:15010".parse()?,
+//!     monitoring: "127.0.0.1:15014".parse()?,
+//! };
+//! ControlPlane::new(settings).run(CancellationToken::new()).await
+//! # }
+//! ```
+//!
+//! Invariants: no proxy is answered before the first configuration is read, so that a restart never tells anyone
+//! that there is nothing; and whoever starts a task or thread here waits for it.
+
+mod ledger;
+mod metrics;
+mod monitoring;
+mod pipeline;
+mod publish;
+mod refusals;
+mod sources;
+mod store;
+mod xds;
+
+use crate::metrics::Metrics;
+use crate::monitoring::Monitoring;
+use crate::pipeline::{Pipeline, Problems};
+use crate::publish::Publisher;
+use crate::refusals::Refusals;
+use crate::sources::Sources;
+use anyhow::Context as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weft_xds::server::Status;
+
+/// What a control plane is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Watched, with everything in them. They need not exist yet.
+    pub dirs: Vec<PathBuf>,
+    /// Where proxies ask (plain gRPC); Istio's port is 15010. Port 0: any that is free.
+    pub xds: SocketAddr,
+    /// Where `/ready`, `/metrics` and `/debug/…` are; Istio's port is 15014. Port 0: any that is free.
+    pub monitoring: SocketAddr,
+}
+
+/// A control plane that does nothing yet.
+pub struct ControlPlane {
+    settings: Settings,
+}
+
+impl ControlPlane {
+    pub fn new(settings: Settings) -> Self {
+        ControlPlane { settings }
+    }
+
+    /// Takes the two ports, without serving yet. Errors: an address cannot be listened on.
+    pub async fn bind(self) -> anyhow::Result<Bound> {
+        let Settings { dirs, xds, monitoring } = self.settings;
+        let (xds, xds_addr) = listen(xds, "xDS").await?;
+        let (monitoring, monitoring_addr) = listen(monitoring, "monitoring").await?;
+        Ok(Bound { dirs, xds, xds_addr, monitoring, monitoring_addr })
+    }
+
+    /// Serves until `shutdown`; then streams are ended and tasks waited for. Errors: those of [`ControlPlane::bind`],
+    /// or a part that cannot go on.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.bind().await?.run(shutdown).await
+    }
+}
+
+/// Tokio's listeners set `SO_REUSEADDR`, so a restart does not wait for old connections.
+async fn listen(address: SocketAddr, what: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("{what}: cannot listen on {address}"))?;
+    let address = listener.local_addr().with_context(|| format!("{what}: the listener has no address"))?;
+    Ok((listener, address))
+}
+
+/// A control plane that has its ports.
+pub struct Bound {
+    dirs: Vec<PathBuf>,
+    xds: TcpListener,
+    xds_addr: SocketAddr,
+    monitoring: TcpListener,
+    monitoring_addr: SocketAddr,
+}
+
+impl Bound {
+    pub fn xds_addr(&self) -> SocketAddr {
+        self.xds_addr
+    }
+
+    pub fn monitoring_addr(&self) -> SocketAddr {
+        self.monitoring_addr
+    }
+
+    /// As [`ControlPlane::run`].
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        // Cancelled by the caller, by the first part that ends, and when this future is dropped.
+        let over = shutdown.child_token();
+        let _over_when_dropped = over.clone().drop_guard();
+
+        let metrics = Arc::new(Metrics::default());
+        let problems = Arc::new(Problems::default());
+        let publisher = Arc::new(Publisher::new(metrics.clone()));
+        let status = Arc::new(Status::default());
+        let refusals = Arc::new(Refusals::new(status.clone(), publisher.clone()));
+        let (ready, is_ready) = watch::channel(false);
+
+        let (sources, stop) = Sources::new(self.dirs).context("the directories to watch")?;
+        let pipeline = Pipeline::new(sources, publisher.clone(), problems.clone(), metrics.clone(), ready);
+        let monitoring = Monitoring {
+            ready: is_ready.clone(),
+            status: status.clone(),
+            problems,
+            publisher: publisher.clone(),
+            metrics,
+            refusals: refusals.clone(),
+        };
+        tracing::info!(xds = %self.xds_addr, monitoring = %self.monitoring_addr, "control plane");
+
+        let pipeline = async {
+            let _stop_when_dropped = stop.clone().on_drop();
+            let mut thread = tokio::task::spawn_blocking(move || pipeline.run());
+            let ended = tokio::select! {
+                ended = &mut thread => ended,
+                () = over.cancelled() => {
+                    stop.stop();
+                    thread.await
+                }
+            };
+            ended.context("the thread that reads and compiles the configuration ended")
+        };
+        let xds = xds::serve(self.xds, is_ready, publisher, status, over.clone());
+        let monitoring = async {
+            monitoring.run(self.monitoring, over.clone()).await;
+            Ok(())
+        };
+        let refusals = async {
+            refusals.run(over.clone()).await;
+            Ok(())
+        };
+        let parts = tokio::join!(
+            ends_all(&over, pipeline),
+            ends_all(&over, xds),
+            ends_all(&over, monitoring),
+            ends_all(&over, refusals)
+        );
+        parts.0.and(parts.1).and(parts.2).and(parts.3)
+    }
+}
+
+/// When one part ends the others have to: half a control plane would look alive and serve nobody.
+async fn ends_all(over: &CancellationToken, part: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let result = part.await;
+    over.cancel();
+    result
+}

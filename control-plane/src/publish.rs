@@ -1,0 +1,135 @@
+//! From the compiled mesh to each proxy that is connected, and to no other.
+//!
+//! The mesh is compiled once per change. What one node holds is put together when the node connects, and again at each
+//! change for as long as somebody listens; a node whose resources came out the same hears nothing. Invariant: a node
+//! that subscribes while a new mesh is published gets the new one, at once or right after.
+
+use crate::metrics::Metrics;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use weft_config::World;
+use weft_config::compile::Mesh;
+use weft_model::{Kind, Node};
+use weft_xds::server::{Catalog, ResourceSet};
+
+/// The current mesh and who follows it.
+pub(crate) struct Publisher {
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    mesh: Arc<Mesh>,
+    /// Counts meshes.
+    generation: u64,
+    nodes: HashMap<Node, watch::Sender<Arc<ResourceSet>>>,
+}
+
+impl Publisher {
+    /// Publishes the empty mesh; nobody should be let in before the first [`Publisher::publish`].
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        let mesh = Arc::new(Mesh::compile(&World::default()));
+        Publisher { state: Mutex::new(State { mesh, generation: 0, nodes: HashMap::new() }), metrics }
+    }
+
+    /// Gives every connected node what this mesh means to it. Returns how many nodes got something new.
+    pub(crate) fn publish(&self, mesh: Mesh) -> usize {
+        let mesh = Arc::new(mesh);
+        let followers: Vec<_> = {
+            let mut state = self.state();
+            state.mesh = mesh.clone();
+            state.generation += 1;
+            state.nodes.retain(|_, sender| sender.receiver_count() > 0);
+            state.nodes.iter().map(|(node, sender)| (node.clone(), sender.clone())).collect()
+        };
+        let changed = followers.iter().filter(|(node, sender)| {
+            let before = sender.borrow().clone();
+            let now = resources(&mesh, node, Some(&before));
+            let news = now.filter(|now| !same(&before, now));
+            let is_news = news.is_some();
+            if let Some(news) = news {
+                sender.send_replace(Arc::new(news));
+            }
+            is_news
+        });
+        let changed = changed.count();
+        self.metrics.published(changed);
+        changed
+    }
+
+    /// What a node is given, by the node's id.
+    pub(crate) fn set_of(&self, id: &str) -> Option<Arc<ResourceSet>> {
+        let state = self.state();
+        let sender = state.nodes.iter().find(|(node, _)| node.id() == id)?.1;
+        let set = sender.borrow();
+        Some(set.clone())
+    }
+
+    /// The ids of the nodes that follow.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        let state = self.state();
+        let mut ids: Vec<String> = state.nodes.keys().map(Node::id).collect();
+        ids.sort();
+        ids
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change of the state can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Catalog for Publisher {
+    fn subscribe(&self, node: &Node) -> watch::Receiver<Arc<ResourceSet>> {
+        loop {
+            let (mesh, generation, sibling) = {
+                let state = self.state();
+                if let Some(sender) = state.nodes.get(node) {
+                    return sender.subscribe();
+                }
+                let sibling = state.nodes.iter().find(|(other, _)| is_sibling(other, node));
+                (state.mesh.clone(), state.generation, sibling.map(|(_, sender)| sender.borrow().clone()))
+            };
+            let set = resources(&mesh, node, sibling.as_deref()).unwrap_or_default();
+            let mut state = self.state();
+            if state.generation != generation {
+                continue;
+            }
+            return match state.nodes.entry(node.clone()) {
+                Entry::Occupied(known) => known.get().subscribe(),
+                Entry::Vacant(free) => free.insert(watch::channel(Arc::new(set)).0).subscribe(),
+            };
+        }
+    }
+}
+
+/// Whether most of what one is given was encoded for the other already.
+fn is_sibling(one: &Node, other: &Node) -> bool {
+    one.role == other.role && one.namespace == other.namespace
+}
+
+/// A set shares with the one before it whatever did not change.
+fn same(one: &ResourceSet, other: &ResourceSet) -> bool {
+    Kind::ALL.into_iter().all(|kind| {
+        let mut pairs = one.iter(kind).zip(other.iter(kind));
+        one.len(kind) == other.len(kind) && pairs.all(|(one, other)| Arc::ptr_eq(one.1, other.1))
+    })
+}
+
+/// `None` when putting them together failed inside Weft: the node keeps what it has, and the others move on.
+fn resources(mesh: &Mesh, node: &Node, before: Option<&ResourceSet>) -> Option<ResourceSet> {
+    let built = catch_unwind(AssertUnwindSafe(|| ResourceSet::build(mesh.for_node(node), before)));
+    if built.is_err() {
+        tracing::error!(
+            node = node.id(),
+            "compiling for this node failed inside Weft; it keeps what it has. Please report it"
+        );
+    }
+    built.ok()
+}
+
+#[cfg(test)]
+mod tests;
