@@ -117,7 +117,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     tokio::spawn(control::serve(control::bind(state.path())?, wishes));
     let screen = Screen::new(&site, &manifests);
     let fleet = Fleet::new(site.clone(), stopping.clone(), told)?;
-    let mut up = Up { site, state, manifests, fleet, screen, published: None };
+    let mut up = Up { site, state, manifests, fleet, screen, published: None, troubles: Vec::new() };
     up.fleet.start_control_plane();
     up.until_signal(plan, inbox, asked, &mut signals).await;
 
@@ -144,6 +144,8 @@ struct Up {
     fleet: Fleet,
     screen: Screen,
     published: Option<View>,
+    /// What could not be done, and was said.
+    troubles: Vec<String>,
 }
 
 impl Up {
@@ -199,9 +201,11 @@ impl Up {
     }
 
     fn settle(&mut self) {
-        for trouble in self.fleet.settle() {
-            self.screen.trouble(&trouble);
+        let troubles = self.fleet.settle();
+        for trouble in troubles.iter().filter(|trouble| !self.troubles.contains(trouble)) {
+            self.screen.trouble(trouble);
         }
+        self.troubles = troubles;
         let view = self.fleet.view();
         if self.published.as_ref() != Some(&view) {
             if let Err(e) = self.state.publish(&view) {

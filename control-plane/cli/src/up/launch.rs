@@ -63,6 +63,7 @@ impl Site {
         let name = format!("gateway-{}", file_name(id));
         let mut args = words(["--exit-with-parent", "gateway", &id.name, "--namespace", &id.namespace]);
         args.extend(words(["--address", &self.bind.to_string()]));
+        args.extend(["--upgrade-socket".into(), self.upgrade_socket(&name).into()]);
         args.extend(self.proxy_settings(&name, self.network.gateway(number)));
         self.own(args, &name)
     }
@@ -122,6 +123,19 @@ impl Site {
             env.push((key.clone(), value));
         }
         env
+    }
+
+    /// Where a new gateway process would meet the one that runs. A socket's path is short, so where the state directory's
+    /// is long it is elsewhere; the network's number tells it from another `weft up`'s.
+    fn upgrade_socket(&self, name: &str) -> PathBuf {
+        const LONGEST: usize = 100;
+        let near = absolute(&self.state.join(format!("{name}.sock")));
+        if near.as_os_str().len() <= LONGEST {
+            return near;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        let network = self.network.control().octets()[1];
+        std::env::temp_dir().join(format!("weft-{user}")).join(format!("{network}.{name}.sock"))
     }
 
     fn proxy_settings(&self, name: &str, address: Ipv4Addr) -> Vec<OsString> {
@@ -244,6 +258,16 @@ mod tests {
         assert_eq!(args, ["run-app", "--grace", "5", "--", "python3", "-m", "x9$(PORT)$(Y)"]);
         assert_eq!(env["PORT"], "9");
         assert_eq!(env["BASE"], "http://127.7.2.4:9/");
+    }
+
+    #[test]
+    fn a_gateways_upgrade_socket_fits_into_a_sockets_path() {
+        let mut site = site();
+        let socket = site.upgrade_socket("gateway-shop");
+        assert_eq!(socket, Path::new("/tmp/state/gateway-shop.sock"));
+        site.state = format!("/tmp/{}", "long/".repeat(30)).into();
+        let socket = site.upgrade_socket("gateway-shop");
+        assert!(socket.as_os_str().len() <= 100 && socket.ends_with("7.gateway-shop.sock"), "{}", socket.display());
     }
 
     #[test]

@@ -189,7 +189,7 @@ mod tests {
         drop(listener);
         let probe = Probe { period: Duration::from_millis(1), ..Probe::new(Check::Tcp { port }) };
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let watching = tokio::spawn(async move { watch(probe, HERE, true, |r| drop(tell.send(r.is_ok()))).await });
+        let watching = tokio::spawn(async move { watch(probe, HERE, true, |r| _ = tell.send(r.is_ok())).await });
         assert_eq!(told.recv().await, Some(false));
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         assert_eq!(told.recv().await, Some(true));

@@ -197,6 +197,11 @@ impl Drop for Mesh {
     }
 }
 
+/// A `weft` command that needs no mesh.
+pub fn weft(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weft")).args(args).output().unwrap()
+}
+
 pub fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }

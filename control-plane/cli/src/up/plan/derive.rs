@@ -193,8 +193,13 @@ fn routes(object: &Object, body: &kinds::HttpRoute) -> Vec<Route> {
 /// A path that a simple regular expression matches: classes and wildcards become `1`, what may be
 /// absent or is an alternative is left out. Only a suggestion for people; a regex with more in it is shown beside it.
 fn example(regex: &str) -> String {
+    let out = piece_of(regex.trim_start_matches('^').trim_end_matches('$'));
+    if out.starts_with('/') { out } else { format!("/{out}") }
+}
+
+fn piece_of(regex: &str) -> String {
     let mut out = String::new();
-    let mut rest = regex.trim_start_matches('^').trim_end_matches('$').chars().peekable();
+    let mut rest = regex.chars().peekable();
     while let Some(c) = rest.next() {
         let piece = match c {
             '\\' => match rest.next() {
@@ -221,7 +226,7 @@ fn example(regex: &str) -> String {
                     })
                     .collect();
                 let first = inner.trim_start_matches("?:").split('|').next().unwrap_or_default().to_owned();
-                example(&first)
+                piece_of(&first)
             }
             other => other.to_string(),
         };
@@ -236,7 +241,7 @@ fn example(regex: &str) -> String {
             _ => out.push_str(&piece),
         }
     }
-    if out.starts_with('/') { out } else { format!("/{out}") }
+    out
 }
 
 #[cfg(test)]
