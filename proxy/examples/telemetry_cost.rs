@@ -13,9 +13,6 @@ use weft_proxy::telemetry::metrics::{Metrics, Peer, Protocol, Reporter, Security
 use weft_proxy::telemetry::record::Record;
 use weft_proxy::telemetry::trace::propagate;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const TIMES: u64 = 200_000;
 
 fn main() {

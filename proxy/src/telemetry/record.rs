@@ -123,11 +123,11 @@ impl Record<'_> {
         line.bytes("user_agent", self.user_agent);
         line.bytes("request_id", self.request_id);
         line.bytes("authority", self.authority);
-        line.display("upstream_host", self.upstream_host);
+        line.address("upstream_host", self.upstream_host);
         line.text("upstream_cluster", self.upstream_cluster);
-        line.display("upstream_local_address", self.upstream_local_address);
-        line.display("downstream_local_address", self.downstream_local_address);
-        line.display("downstream_remote_address", self.downstream_remote_address);
+        line.address("upstream_local_address", self.upstream_local_address);
+        line.address("downstream_local_address", self.downstream_local_address);
+        line.address("downstream_remote_address", self.downstream_remote_address);
         line.text("requested_server_name", self.requested_server_name);
         line.text("route_name", self.route_name);
         line.ascii("trace_id", self.trace.map(|trace| trace.trace_id.hex()).as_ref().map(|hex| &hex[..]));

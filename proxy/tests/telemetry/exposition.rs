@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Samples by name and labels.
 #[derive(Debug, Default)]
-pub struct Exposition {
-    pub samples: BTreeMap<(String, BTreeMap<String, String>), f64>,
-    pub types: BTreeMap<String, String>,
+pub(crate) struct Exposition {
+    pub(crate) samples: BTreeMap<(String, BTreeMap<String, String>), f64>,
+    pub(crate) types: BTreeMap<String, String>,
 }
 
 impl Exposition {
     /// Panics at what breaks the format: no family without HELP and TYPE in front, no sample twice.
-    pub fn parse(text: &str) -> Exposition {
+    pub(crate) fn parse(text: &str) -> Exposition {
         assert!(text.ends_with('\n'), "the last line must end too");
         let mut all = Exposition::default();
         let mut helped = BTreeSet::new();
@@ -71,7 +71,7 @@ impl Exposition {
         assert_eq!(counts.count(), buckets.len());
     }
 
-    pub fn named<'a>(
+    pub(crate) fn named<'a>(
         &'a self,
         name: &'a str,
     ) -> impl Iterator<Item = (&'a (String, BTreeMap<String, String>), &'a f64)> {
@@ -79,7 +79,7 @@ impl Exposition {
     }
 
     /// The sum of all samples of that name whose labels include these.
-    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |all: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| all.get(*key).is_some_and(|v| v == value))
         };

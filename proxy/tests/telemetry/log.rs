@@ -109,6 +109,18 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn addresses_and_numbers_are_written_as_everybody_writes_them(
+        address in any::<std::net::SocketAddr>(),
+        bytes in any::<u64>(),
+    ) {
+        let line = line(&Record { upstream_host: Some(address), bytes_sent: bytes, ..Record::at(UNIX_EPOCH) });
+        prop_assert_eq!(line["upstream_host"].as_str().unwrap(), address.to_string());
+        prop_assert_eq!(line["bytes_sent"].as_u64(), Some(bytes));
+    }
+}
+
 fn lines_of(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

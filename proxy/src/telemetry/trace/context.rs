@@ -5,7 +5,7 @@ use http::HeaderValue;
 
 /// Bytes of `00-<32>-<16>-<2>`.
 const LENGTH: usize = 55;
-const SAMPLED: u8 = 1;
+const SAMPLED: u64 = 1;
 
 /// Names a trace; never all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,21 +91,36 @@ impl Incoming {
             _ if !rest.is_empty() && rest[0] != b'-' => return None,
             _ => {}
         }
-        let trace_id = number(&fixed[3..35]).filter(|id| *id != 0)?;
-        let parent = number(&fixed[36..52]).filter(|id| *id != 0)?;
-        let flags = number(&fixed[53..55])? as u8;
-        Some(Incoming { trace_id: TraceId(trace_id), parent: SpanId(parent as u64), sampled: flags & SAMPLED != 0 })
+        let trace_id = u128::from(number(&fixed[3..19])?) << 64 | u128::from(number(&fixed[19..35])?);
+        let parent = number(&fixed[36..52])?;
+        let flags = number(&fixed[53..55])?;
+        let valid = trace_id != 0 && parent != 0;
+        let sampled = flags & SAMPLED != 0;
+        valid.then_some(Incoming { trace_id: TraceId(trace_id), parent: SpanId(parent), sampled })
     }
 }
 
-/// Up to 32 lower-case hexadecimal digits.
-fn number(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
+/// Up to 16 lower-case hexadecimal digits.
+fn number(digits: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    let mut all = 0;
+    for digit in digits {
+        let value = VALUES[usize::from(*digit)];
+        all |= value;
+        number = number << 4 | u64::from(value & 0xf);
+    }
+    (all & NO_DIGIT == 0).then_some(number)
 }
+
+const NO_DIGIT: u8 = 0x80;
+
+/// What each byte is worth as a digit.
+const VALUES: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
