@@ -144,7 +144,10 @@ impl Index {
 
     pub(crate) fn destination_rules(&self) -> impl Iterator<Item = (&Object, &DestinationRule)> {
         self.all().filter_map(|object| match &object.body {
-            Body::DestinationRule(rule) => Some((object, rule)),
+            Body::DestinationRule(rule) => {
+                let rule: &DestinationRule = rule;
+                Some((object, rule))
+            }
             _ => None,
         })
     }

@@ -172,9 +172,9 @@ fn compile_match(entry: &HttpMatch) -> (RouteMatch, usize) {
     let (path, length) = match &entry.path {
         HttpPathMatch::Exact(path) => (PathMatch::Exact(path.clone()), path.len()),
         HttpPathMatch::Regex(expression) => (PathMatch::Regex(expression.clone()), expression.len()),
-        // by characters `/` is the same as by elements, and can be said in Envoy's words
+        // every path begins with `/`; Envoy's words for elements cannot say it
         HttpPathMatch::Prefix(prefix) => match prefix.trim_end_matches('/') {
-            "" => (PathMatch::Prefix("/".into()), prefix.len()),
+            "" => (PathMatch::Any, prefix.len()),
             elements => (PathMatch::PathPrefix(elements.to_owned()), prefix.len()),
         },
     };

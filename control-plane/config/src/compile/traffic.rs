@@ -57,7 +57,10 @@ impl Rules {
             found.map(|(_, object)| object)
         })?;
         match &object.body {
-            Body::DestinationRule(rule) => Some((object, rule)),
+            Body::DestinationRule(rule) => {
+                let rule: &DestinationRule = rule;
+                Some((object, rule))
+            }
             _ => None,
         }
     }

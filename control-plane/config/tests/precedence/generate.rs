@@ -15,7 +15,7 @@ const NAMES: [&str; 3] = ["x-one", "x-two", "x-three"];
 const VALUES: [&str; 3] = ["1", "2", "12"];
 const VALUE_EXPRESSIONS: [&str; 3] = ["1.*", "[12]", ".*"];
 
-pub struct Generator(pub Dice);
+pub(crate) struct Generator(pub(crate) Dice);
 
 impl Generator {
     fn below(&mut self, n: usize) -> usize {
@@ -30,7 +30,7 @@ impl Generator {
         texts[self.below(texts.len())]
     }
 
-    pub fn gateway(&mut self) -> Gateway {
+    pub(crate) fn gateway(&mut self) -> Gateway {
         let mut listeners: Vec<Listener> = Vec::new();
         for index in 0..1 + self.below(4) {
             let port = PORTS[self.below(2)];
@@ -83,10 +83,12 @@ impl Generator {
         }
     }
 
+    /// Of different names: the same one twice is refused where YAML is read.
     fn values(&mut self, ignore_case: bool) -> Vec<(String, Value)> {
         let count = if self.chance(60) { 0 } else { 1 + self.below(3) };
-        let one = |_| {
-            let name = self.of(&NAMES);
+        let first = self.below(NAMES.len());
+        let one = |at: usize| {
+            let name = NAMES[(first + at) % NAMES.len()];
             let name = if ignore_case && self.chance(20) { name.to_uppercase() } else { name.to_owned() };
             let value = match self.chance(70) {
                 true => Value::Exact(self.of(&VALUES).into()),
@@ -97,7 +99,7 @@ impl Generator {
         (0..count).map(one).collect()
     }
 
-    pub fn request(&mut self) -> Request {
+    pub(crate) fn request(&mut self) -> Request {
         let mut pairs = || -> Vec<(String, String)> {
             (0..self.below(5)).map(|_| (self.of(&NAMES).to_owned(), self.of(&VALUES).to_owned())).collect()
         };

@@ -17,8 +17,8 @@ use weft_model::{Node, Resource, RouteTable};
 use weft_policy::Dice;
 use weft_policy::route::{Head, Table};
 
-const GATEWAYS: u64 = 1_000;
-const REQUESTS_PER_GATEWAY: usize = 30;
+const GATEWAYS: u64 = 500;
+const REQUESTS_PER_GATEWAY: usize = 25;
 
 #[test]
 fn the_table_gives_every_request_to_the_rule_that_the_text_gives_it_to() {

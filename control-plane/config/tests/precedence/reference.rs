@@ -9,78 +9,78 @@
 use std::cmp::Ordering;
 
 #[derive(Clone, Debug)]
-pub struct Listener {
-    pub name: String,
-    pub port: u16,
-    pub hostname: Option<String>,
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) hostname: Option<String>,
     /// `allowedRoutes.namespaces.from: All`; else `Same`.
-    pub all_namespaces: bool,
+    pub(crate) all_namespaces: bool,
 }
 
 #[derive(Clone, Debug)]
-pub struct Route {
-    pub namespace: String,
-    pub name: String,
+pub(crate) struct Route {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
     /// The day of its creation.
-    pub created: Option<u8>,
-    pub parents: Vec<Parent>,
-    pub hostnames: Vec<String>,
-    pub rules: Vec<Rule>,
+    pub(crate) created: Option<u8>,
+    pub(crate) parents: Vec<Parent>,
+    pub(crate) hostnames: Vec<String>,
+    pub(crate) rules: Vec<Rule>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Parent {
-    pub section: Option<String>,
-    pub port: Option<u16>,
+pub(crate) struct Parent {
+    pub(crate) section: Option<String>,
+    pub(crate) port: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Rule {
-    pub name: String,
-    pub matches: Vec<Match>,
+pub(crate) struct Rule {
+    pub(crate) name: String,
+    pub(crate) matches: Vec<Match>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Match {
-    pub path: Option<Path>,
-    pub method: Option<String>,
-    pub headers: Vec<(String, Value)>,
-    pub query: Vec<(String, Value)>,
+pub(crate) struct Match {
+    pub(crate) path: Option<Path>,
+    pub(crate) method: Option<String>,
+    pub(crate) headers: Vec<(String, Value)>,
+    pub(crate) query: Vec<(String, Value)>,
 }
 
 #[derive(Clone, Debug)]
-pub enum Path {
+pub(crate) enum Path {
     Exact(String),
     Prefix(String),
     Regex(String),
 }
 
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     Exact(String),
     Regex(String),
 }
 
 #[derive(Clone, Debug)]
-pub struct Gateway {
-    pub namespace: String,
-    pub listeners: Vec<Listener>,
-    pub routes: Vec<Route>,
+pub(crate) struct Gateway {
+    pub(crate) namespace: String,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) routes: Vec<Route>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub port: u16,
+pub(crate) struct Request {
+    pub(crate) port: u16,
     /// Without the port.
-    pub host: String,
-    pub path: String,
-    pub method: String,
-    pub headers: Vec<(String, String)>,
-    pub query: Vec<(String, String)>,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) method: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) query: Vec<(String, String)>,
 }
 
 /// The name of the rule that serves the request; `None` is 404.
-pub fn serve<'g>(gateway: &'g Gateway, request: &Request) -> Option<&'g str> {
+pub(crate) fn serve<'g>(gateway: &'g Gateway, request: &Request) -> Option<&'g str> {
     let listener = listener_of(gateway, request)?;
     let mut best: Option<Candidate<'_>> = None;
     for route in gateway.routes.iter().filter(|route| is_attached(gateway, listener, route)) {
@@ -176,7 +176,7 @@ fn fits(entry: &Match, request: &Request) -> bool {
         Some(Path::Regex(expression)) => whole(expression, &request.path),
     };
     path && entry.method.as_ref().is_none_or(|method| *method == request.method)
-        && first_of_each(&entry.headers, true).iter().all(|(name, value)| {
+        && entry.headers.iter().all(|(name, value)| {
             let lines: Vec<&str> = request
                 .headers
                 .iter()
@@ -185,21 +185,9 @@ fn fits(entry: &Match, request: &Request) -> bool {
                 .collect();
             !lines.is_empty() && value_fits(value, &lines.join(","))
         })
-        && first_of_each(&entry.query, false).iter().all(|(name, value)| {
+        && entry.query.iter().all(|(name, value)| {
             request.query.iter().find(|(parameter, _)| parameter == name).is_some_and(|(_, got)| value_fits(value, got))
         })
-}
-
-/// "If multiple entries specify equivalent names, only the first entry MUST be considered for a match."
-fn first_of_each(entries: &[(String, Value)], ignore_case: bool) -> Vec<&(String, Value)> {
-    let mut first: Vec<&(String, Value)> = Vec::new();
-    for entry in entries {
-        let same = |other: &str| if ignore_case { other.eq_ignore_ascii_case(&entry.0) } else { other == entry.0 };
-        if !first.iter().any(|(name, _)| same(name)) {
-            first.push(entry);
-        }
-    }
-    first
 }
 
 fn value_fits(value: &Value, got: &str) -> bool {
@@ -242,8 +230,8 @@ impl<'g> Candidate<'g> {
                 _ => 0,
             },
             method: entry.method.is_some(),
-            headers: first_of_each(&entry.headers, true).len(),
-            query: first_of_each(&entry.query, false).len(),
+            headers: entry.headers.len(),
+            query: entry.query.len(),
             created: route.created,
             full_name: format!("{}/{}", route.namespace, route.name),
             index,

@@ -38,8 +38,8 @@ fn each_match_is_a_route_and_exact_comes_before_expression_before_prefix() {
         (PathMatch::Regex("/x.*".into()), 0),
         (PathMatch::PathPrefix("/a/b".into()), 0),
         (PathMatch::PathPrefix("/a".into()), 0),
-        (PathMatch::Prefix("/".into()), 1),
-        (PathMatch::Prefix("/".into()), 0),
+        (PathMatch::Any, 1),
+        (PathMatch::Any, 0),
     ];
     assert_eq!(paths, expected.iter().map(|(path, methods)| (path, *methods)).collect::<Vec<_>>());
     assert!(routes.iter().all(|route| route.name == "infra/r/0"));
