@@ -151,7 +151,19 @@ fn routes_of_port(
     // what is inside a tunnel cannot be routed: it goes to the Service itself
     let mut tunnel = to_cluster("connect", &cluster, origin(object, ""));
     tunnel.matches.methods = vec!["CONNECT".into()];
-    std::iter::once(tunnel).chain(ranked.into_iter().map(|(_, route)| route.clone())).collect()
+    std::iter::once(tunnel).chain(ranked.into_iter().map(|(_, route)| for_port(route, port.port))).collect()
+}
+
+/// A redirect that names neither scheme nor port keeps the port that the caller asked for. At a gateway that is the listener's;
+/// here the listener is a proxy's, so it is said.
+fn for_port(route: &Route, port: u16) -> Route {
+    let mut route = route.clone();
+    if let Action::Redirect(redirect) = &mut route.action
+        && redirect.scheme.is_none()
+    {
+        redirect.port.get_or_insert(port);
+    }
+    route
 }
 
 /// Everything to one cluster.

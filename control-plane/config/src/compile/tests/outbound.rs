@@ -109,6 +109,23 @@ fn mesh_routes_have_the_gateway_apis_precedence_and_tunnels_go_to_the_service() 
 }
 
 #[test]
+fn a_redirect_in_the_mesh_keeps_the_services_port() {
+    let redirect = |fields: &str| {
+        let filter = format!("{{type: RequestRedirect, requestRedirect: {{{fields}}}}}");
+        let rules = format!("rules: [{{filters: [{filter}]}}]");
+        let route = route("shop/r", &format!("parentRefs: [{{group: \"\", kind: Service, name: order}}], {rules}"));
+        let held = sidecar(&format!("{}{route}", service("shop/order", PORT_8080)), "shop");
+        match &held.routes(TABLE, "order")[1].action {
+            Action::Redirect(redirect) => redirect.port,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(redirect("hostname: b.example"), Some(8080));
+    assert_eq!(redirect("port: 81"), Some(81));
+    assert_eq!(redirect("scheme: https"), None, "the scheme's own port");
+}
+
+#[test]
 fn an_empty_world_lets_everything_pass() {
     let held = sidecar("", "shop");
     assert_eq!(held.names(), ["CDS PassthroughCluster", "LDS outbound", "RDS outbound"]);
