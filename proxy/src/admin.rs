@@ -32,6 +32,9 @@ pub trait Inspect: Send + Sync + 'static {
     /// Drain, then end the process.
     fn quit(&self);
 
+    /// Opens the access log anew, after somebody has moved its file away.
+    fn reopen_logs(&self);
+
     /// Version, node, addresses: added to what the admin says itself under `/server_info`.
     fn server_info(&self) -> serde_json::Value {
         serde_json::Value::Null

@@ -50,6 +50,12 @@ impl Inspect for Inspector {
         self.quit.cancel();
     }
 
+    fn reopen_logs(&self) {
+        if let Some(log) = &self.shared.telemetry.access_log {
+            log.reopen();
+        }
+    }
+
     fn server_info(&self) -> Value {
         let settings = &self.shared.settings;
         json!({

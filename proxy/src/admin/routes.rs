@@ -39,7 +39,7 @@ const fn page(method: Method, path: &'static str, handler: Handler, public: bool
     Page { path, method, about, public, handler }
 }
 
-static PAGES: [Page; 15] = [
+static PAGES: [Page; 16] = [
     page(Method::GET, "/", help, false, "this list"),
     page(Method::GET, "/help", help, false, "this list"),
     page(Method::GET, "/ready", ready, true, "200 when traffic may come, else 503 and why not"),
@@ -51,6 +51,7 @@ static PAGES: [Page; 15] = [
     page(Method::GET, "/metrics", prometheus, true, "the same"),
     page(Method::GET, "/server_info", server_info, false, "version, state, uptime, node"),
     page(Method::POST, "/logging", logging, false, "?level=info or ?level=weft_proxy=debug: what the process logs"),
+    page(Method::POST, "/reopen_logs", reopen_logs, false, "open the access log anew, after a rotation"),
     page(Method::POST, "/drain", drain, false, "stop accepting, finish what is open, stay"),
     page(Method::POST, "/drain_listeners", drain, false, "the same, under Envoy's name"),
     page(Method::POST, "/quitquitquit", quit, false, "drain, then end the process"),
@@ -188,6 +189,11 @@ fn logging(admin: &Admin, query: &Query<'_>) -> Answer {
         Ok(now) => Answer::text(StatusCode::OK, format!("{now}\n")),
         Err(why) => Answer::bad(format!("{why}\n")),
     }
+}
+
+fn reopen_logs(admin: &Admin, _: &Query<'_>) -> Answer {
+    admin.inspect.reopen_logs();
+    Answer::text(StatusCode::OK, "reopened\n".into())
 }
 
 fn drain(admin: &Admin, _: &Query<'_>) -> Answer {

@@ -13,6 +13,7 @@ struct DataPlane {
     ready: AtomicBool,
     drains: AtomicU32,
     quits: AtomicU32,
+    reopens: AtomicU32,
 }
 
 impl Inspect for DataPlane {
@@ -46,6 +47,10 @@ impl Inspect for DataPlane {
 
     fn quit(&self) {
         self.quits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reopen_logs(&self) {
+        self.reopens.fetch_add(1, Ordering::Relaxed);
     }
 
     fn server_info(&self) -> Value {
@@ -185,7 +190,7 @@ fn prometheus_finds_its_format_at_both_doors() {
 #[test]
 fn levers_need_post() {
     let doors = Doors::open();
-    for path in ["/drain", "/drain_listeners", "/quitquitquit", "/logging?level=info"] {
+    for path in ["/drain", "/drain_listeners", "/quitquitquit", "/logging?level=info", "/reopen_logs"] {
         let reply = doors.get(path);
         assert_eq!(reply.status, 405, "{path}");
         assert!(reply.head.contains("allow: post"), "{}", reply.head);
@@ -197,6 +202,8 @@ fn levers_need_post() {
     assert_eq!(doors.post("/quitquitquit").status, 200);
     assert_eq!(doors.state.drains.load(Ordering::Relaxed), 2);
     assert_eq!(doors.state.quits.load(Ordering::Relaxed), 1);
+    assert_eq!(doors.post("/reopen_logs").status, 200);
+    assert_eq!(doors.state.reopens.load(Ordering::Relaxed), 1);
     let reply = doors.post("/logging?level=debug");
     assert_eq!(reply.status, 400);
     assert!(reply.body.contains("RUST_LOG"), "{}", reply.body);
