@@ -12,6 +12,8 @@ mod backoff;
 mod disk;
 mod held;
 mod replica;
+#[cfg(test)]
+mod tests;
 
 pub use held::Held;
 

@@ -170,38 +170,39 @@ impl Replica {
         for _ in 0..MAX_ROUNDS {
             let good = changes.iter().filter(|change| !is_among(change, &refused));
             let next = self.state.with(good);
-            match sink.apply(&next.held) {
-                Ok(()) => {
-                    self.state = next;
-                    return refused;
-                }
-                Err(nacks) => {
-                    let known = refused.len();
-                    let news = nacks.into_iter().filter(|nack| changes.iter().any(|change| is_about(nack, change)));
-                    let news: Vec<Nack> = news.filter(|nack| !refused.contains(nack)).collect();
-                    refused.extend(news);
-                    if refused.len() == known {
-                        break;
-                    }
-                }
+            let Err(nacks) = sink.apply(&next.held) else {
+                self.state = next;
+                return refused;
+            };
+            let is_new = |nack: &Nack| {
+                let known = refused.iter().any(|known| known.kind == nack.kind && known.name == nack.name);
+                !known && changes.iter().any(|change| is_about(nack, change))
+            };
+            let (news, others): (Vec<Nack>, Vec<Nack>) = nacks.into_iter().partition(is_new);
+            if news.is_empty() {
+                return self.refuse_all(&changes, refused, &others, sink);
             }
+            refused.extend(news);
         }
-        self.refuse_all(changes, refused, sink)
+        self.refuse_all(&changes, refused, &[], sink)
     }
 
-    /// The sink does not say which of the changes it is that it cannot obey.
-    fn refuse_all(&mut self, changes: Vec<Change>, mut refused: Vec<Nack>, sink: &mut impl Sink) -> Vec<Nack> {
+    /// For when the sink blames something that is not among the changes: which of them it is cannot be told.
+    fn refuse_all(
+        &mut self,
+        changes: &[Change],
+        mut refused: Vec<Nack>,
+        why: &[Nack],
+        sink: &mut impl Sink,
+    ) -> Vec<Nack> {
         if let Err(nacks) = sink.apply(&self.state.held) {
             tracing::error!(?nacks, "the data plane refuses what it has obeyed until now");
         }
-        let others: Vec<Nack> = changes
-            .iter()
-            .filter(|change| !is_among(change, &refused))
-            .map(|change| Nack {
-                kind: change.kind,
-                name: change.name.clone(),
-                reason: "came together with changes that could not be applied".into(),
-            })
+        let why: Vec<String> = why.iter().map(|nack| format!("{} {}: {}", nack.kind, nack.name, nack.reason)).collect();
+        let reason = format!("with this change, the data plane refuses {}", why.join(", "));
+        let others = changes.iter().filter(|change| !is_among(change, &refused));
+        let others: Vec<Nack> = others
+            .map(|change| Nack { kind: change.kind, name: change.name.clone(), reason: reason.clone() })
             .collect();
         refused.extend(others);
         refused

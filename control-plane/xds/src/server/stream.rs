@@ -79,7 +79,7 @@ struct Driver {
 }
 
 enum Event {
-    Request(Result<Option<DeltaDiscoveryRequest>, Status>),
+    Request(Box<Result<Option<DeltaDiscoveryRequest>, Status>>),
     Set(Result<(), watch::error::RecvError>),
     Timer,
     Shutdown,
@@ -120,9 +120,11 @@ impl Driver {
                 return Some(Ok(response));
             }
             let outcome = match self.event().await {
-                Event::Request(Ok(Some(request))) => self.receive(request),
-                Event::Request(Ok(None)) => return None,
-                Event::Request(Err(status)) => Err(status),
+                Event::Request(request) => match *request {
+                    Ok(Some(request)) => self.receive(request),
+                    Ok(None) => return None,
+                    Err(status) => Err(status),
+                },
                 Event::Set(Ok(())) => {
                     let set = Arc::clone(&self.sets.borrow_and_update());
                     self.session.want(set);
@@ -152,7 +154,7 @@ impl Driver {
             }
         };
         tokio::select! {
-            request = self.requests.message() => Event::Request(request),
+            request = self.requests.message() => Event::Request(Box::new(request)),
             set = self.sets.changed() => Event::Set(set),
             () = timer => Event::Timer,
             () = self.shutdown.cancelled() => Event::Shutdown,
