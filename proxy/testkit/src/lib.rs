@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod load;
+pub mod mesh;
 pub mod peers;
 pub mod raw;
 pub mod tls;

@@ -6,7 +6,7 @@
 //! and nothing is tried again.
 
 use crate::raw::RawClient;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,9 +42,9 @@ impl Load {
             tasks: TaskTracker::new(),
             state: Arc::new(State { idle: Mutex::default(), report: Mutex::default(), load: self }),
         };
-        let mut first = Vec::new();
+        let mut first = VecDeque::new();
         for _ in 0..running.state.load.connections {
-            first.push(RawClient::connect(running.state.load.address).await);
+            first.push_back(RawClient::connect(running.state.load.address).await);
         }
         *running.state.idle.lock().unwrap() = first;
         running.tasks.spawn(ticks(running.state.clone(), running.stop.clone(), running.tasks.clone()));
@@ -60,7 +60,7 @@ pub struct Report {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without a whole response, by what went wrong.
     pub failures: BTreeMap<String, u64>,
-    /// Connections that the server closed after it had said so.
+    /// Connections that the server closed with notice: by a header, or while they were idle.
     pub closed: u64,
 }
 
@@ -106,8 +106,24 @@ impl Running {
 
 struct State {
     load: Load,
-    idle: Mutex<Vec<RawClient>>,
+    idle: Mutex<VecDeque<RawClient>>,
     report: Mutex<Report>,
+}
+
+impl State {
+    /// The connection idle longest, so that all stay in use. As every client library does, one that the
+    /// server has closed meanwhile is passed over; a request that crosses such an end has failed.
+    fn idle(&self) -> Option<RawClient> {
+        let mut idle = self.idle.lock().unwrap();
+        let (open, closed) = match idle.iter().position(RawClient::is_open) {
+            Some(closed) => (Some(closed), closed),
+            None => (None, idle.len()),
+        };
+        self.report.lock().unwrap().closed += closed as u64;
+        let found = open.and_then(|open| idle.remove(open));
+        idle.drain(..closed);
+        found
+    }
 }
 
 async fn ticks(state: Arc<State>, stop: CancellationToken, tasks: TaskTracker) {
@@ -127,11 +143,7 @@ async fn ticks(state: Arc<State>, stop: CancellationToken, tasks: TaskTracker) {
 }
 
 async fn one(state: Arc<State>) {
-    // the one idle longest, so that all stay in use
-    let idle = {
-        let mut idle = state.idle.lock().unwrap();
-        (!idle.is_empty()).then(|| idle.remove(0))
-    };
+    let idle = state.idle();
     let reused = idle.is_some();
     let exchange = async {
         let mut client = match idle {
@@ -153,7 +165,7 @@ async fn one(state: Arc<State>) {
             if reply.closes() {
                 report.closed += 1;
             } else {
-                state.idle.lock().unwrap().push(client);
+                state.idle.lock().unwrap().push_back(client);
             }
         }
         Ok(Err(what)) => {

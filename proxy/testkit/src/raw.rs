@@ -109,6 +109,12 @@ impl RawClient {
         Ok(RawReply { status, reason, headers, ..RawReply::default() })
     }
 
+    /// Whether the server has neither closed the connection nor sent anything unasked.
+    pub fn is_open(&self) -> bool {
+        let quiet = self.stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        quiet && self.ahead.is_empty()
+    }
+
     /// Waits for the server to close, which it must without another byte.
     ///
     /// # Panics
