@@ -9,6 +9,7 @@ pub(crate) mod advice;
 pub(crate) mod control;
 pub(crate) mod endpoints;
 pub(crate) mod fleet;
+pub(crate) mod known;
 pub(crate) mod launch;
 pub(crate) mod manifests;
 pub(crate) mod member;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use supervise::Stopping;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use view::View;
 
@@ -117,7 +119,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     tokio::spawn(control::serve(control::bind(state.path())?, wishes));
     let screen = Screen::new(&site, &manifests);
     let fleet = Fleet::new(site.clone(), stopping.clone(), told)?;
-    let mut up = Up { site, state, manifests, fleet, screen, published: None, troubles: Vec::new() };
+    let mut up = Up { site, state, manifests, fleet, screen, published: None, troubles: Vec::new(), announcing: None };
     up.fleet.start_control_plane();
     up.until_signal(plan, inbox, asked, &mut signals).await;
 
@@ -146,6 +148,17 @@ struct Up {
     published: Option<View>,
     /// What could not be done, and was said.
     troubles: Vec<String>,
+    /// Ends when all proxies know all pods: then it is said that all is up.
+    announcing: Option<JoinHandle<()>>,
+}
+
+/// Never, where nothing is to be announced.
+async fn announcement(waiting: &mut Option<JoinHandle<()>>) {
+    match waiting {
+        // It neither panics nor is it aborted; and if it were, all is up all the same.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
 }
 
 impl Up {
@@ -171,6 +184,7 @@ impl Up {
                         && let Some(plan) = first_plan.take()
                     {
                         self.screen.problems(&self.manifests.problems());
+                        self.screen.notes(&plan);
                         self.fleet.set_plan(plan);
                     }
                     if let Some((part, change)) = news {
@@ -182,11 +196,18 @@ impl Up {
                     Ok(plan) if first_plan.is_some() => first_plan = Some(plan),
                     Ok(plan) => {
                         self.screen.problems(&self.manifests.problems());
+                        self.screen.notes(&plan);
                         self.screen.plan(self.fleet.plan(), &plan);
                         self.fleet.set_plan(plan);
                     }
                     Err(e) => self.screen.trouble(&format!("{e:#}; going on with what was read before")),
                 },
+                () = announcement(&mut self.announcing) => {
+                    self.announcing = None;
+                    if self.fleet.complete() {
+                        self.screen.complete(&self.fleet.view(), self.fleet.plan(), self.site.bind);
+                    }
+                }
                 () = &mut patience, if patient => {
                     patient = false;
                     if !self.fleet.complete() {
@@ -213,9 +234,9 @@ impl Up {
             }
             self.published = Some(view);
         }
-        if self.fleet.complete() {
-            let view = self.fleet.view();
-            self.screen.complete(&view, self.fleet.plan(), self.site.bind);
+        if self.fleet.complete() && self.screen.expects_table() && self.announcing.is_none() {
+            let known = known::by_all(self.fleet.admins(), self.fleet.endpoints(), Duration::from_secs(5));
+            self.announcing = Some(tokio::spawn(known));
         }
     }
 

@@ -14,7 +14,8 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("weft-proxy", &["weft-model", "weft-policy", "weft-xds"]),
     ("weft-gateway", &["weft-model", "weft-proxy"]),
     ("weft-shop", &[]),
-    ("weft-testkit", &[]),
+    // Builds meshes in one process for tests; nobody depends on it but tests.
+    ("weft-testkit", &["weft-control-plane", "weft-model", "weft-proxy"]),
     (
         "weft",
         &["weft-config", "weft-control-plane", "weft-gateway", "weft-model", "weft-proxy", "weft-shop", "weft-xds"],

@@ -81,7 +81,7 @@ fn slices(id: &Id, service: &Service, pods: &[PodView<'_>]) -> Vec<(String, (Str
     if by_ports.is_empty() {
         by_ports.insert(Vec::new(), Vec::new());
     }
-    let slice = |(i, (ports, endpoints)): (usize, (Vec<(Option<&str>, u16)>, Vec<Value>))| {
+    let slice = |i: usize, ports: Vec<(Option<&str>, u16)>, endpoints: Vec<Value>| {
         // No service has a dot in its name, so no other's slice is called this.
         let name = format!("{}.{i}", id.name);
         let ports: Vec<Value> = ports.into_iter().map(|(name, number)| named_port("port", name, number)).collect();
@@ -99,7 +99,7 @@ fn slices(id: &Id, service: &Service, pods: &[PodView<'_>]) -> Vec<(String, (Str
         });
         (name, (id.namespace.clone(), value))
     };
-    by_ports.into_iter().enumerate().map(slice).collect()
+    by_ports.into_iter().enumerate().map(|(i, (ports, endpoints))| slice(i, ports, endpoints)).collect()
 }
 
 fn endpoint(pod: &PodView<'_>) -> Value {

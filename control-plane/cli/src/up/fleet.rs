@@ -13,6 +13,7 @@
 mod settle;
 
 use super::endpoints::{self, Condition, Mirror, PodView};
+use super::known::Known;
 use super::launch::{MONITORING_PORT, Site};
 use super::member::{Change, Health, Member, News};
 use super::network::Numbers;
@@ -23,7 +24,7 @@ use anyhow::Context as _;
 use settle::ready_at;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -225,6 +226,33 @@ impl Fleet {
             && self.gateways.keys().eq(self.plan.gateways.keys())
             && self.pods.keys().eq(wanted.keys())
             && self.pods.values().all(|pod| pod.condition() == Condition::Ready)
+    }
+
+    /// What every proxy should know: each pod that is ready, under each service that means it.
+    pub(crate) fn endpoints(&self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for (id, service) in &self.plan.services {
+            let meant = |(pod_id, pod): &(&Id, &Pod)| {
+                pod_id.namespace == id.namespace
+                    && pod.condition() == Condition::Ready
+                    && service.selects(&pod.template.labels)
+            };
+            for (_, pod) in self.pods.iter().filter(meant) {
+                let numbers = service.ports.iter().filter_map(|port| pod.template.port(&port.target));
+                known.extend(numbers.map(|number| Known {
+                    cluster: format!("||{}.{}.svc.cluster.local", id.name, id.namespace),
+                    address: format!("{}:{number}", self.site.network.pod(pod.number)),
+                }));
+            }
+        }
+        known
+    }
+
+    /// Where the proxies that run have their admin.
+    pub(crate) fn admins(&self) -> Vec<Ipv4Addr> {
+        let gateways = self.gateways.values().map(|run| self.site.network.gateway(run.number));
+        let pods = self.pods.values().filter(|pod| pod.running.is_some());
+        gateways.chain(pods.map(|pod| self.site.network.pod(pod.number))).collect()
     }
 
     pub(crate) fn view(&self) -> View {

@@ -65,6 +65,15 @@ impl Screen {
         self.problems.clone_from(now);
     }
 
+    /// Says once what is asked for and cannot be done here.
+    pub(crate) fn notes(&mut self, plan: &Plan) {
+        let notes: BTreeSet<String> = plan.notes.iter().cloned().collect();
+        for note in notes.difference(&self.notes) {
+            anstream::println!("  {} {note}", paint(WARN, "!"));
+        }
+        self.notes = notes;
+    }
+
     /// What another plan changes.
     pub(crate) fn plan(&mut self, old: &Plan, new: &Plan) {
         let deployments = changes(&old.deployments, &new.deployments);
@@ -112,16 +121,13 @@ impl Screen {
         anstream::println!("\n{}", view.table());
     }
 
+    /// Whether the table is to be shown once all is up.
+    pub(crate) fn expects_table(&self) -> bool {
+        !self.shown
+    }
+
     /// All is up: the table, once for each change; what to try, once.
     pub(crate) fn complete(&mut self, view: &View, plan: &Plan, bind: IpAddr) {
-        let notes: BTreeSet<String> = plan.notes.iter().cloned().collect();
-        for note in notes.difference(&self.notes) {
-            anstream::println!("  {} {note}", paint(WARN, "!"));
-        }
-        self.notes = notes;
-        if self.shown {
-            return;
-        }
         self.shown = true;
         anstream::println!("\n{}", view.table());
         if self.advised {

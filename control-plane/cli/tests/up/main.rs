@@ -1,12 +1,15 @@
 //! `weft up` from the outside: real processes, real sockets, the story that the README tells.
 
+#[cfg(test)]
+mod manifests;
+#[cfg(test)]
 mod mesh;
 
+use manifests::{a_foreign_app, only_a_gateway, route};
 use mesh::{Mesh, alive, kill};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// What a list answers, `_embedded` unwrapped whatever the resource is called.
 fn listed(list: &Value) -> Vec<Value> {
@@ -62,24 +65,6 @@ fn a_tv_is_ordered_shipped_and_canceled() {
 
     let status = mesh.weft(&["status"]);
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
-}
-
-/// A route of the shop's gateway from a path to product's inventories.
-fn route(name: &str, path: &str) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{ name: {name} }}
-spec:
-  parentRefs: [{{ name: shop }}]
-  rules:
-    - matches: [{{ path: {{ type: PathPrefix, value: {path} }} }}]
-      filters:
-        - type: URLRewrite
-          urlRewrite: {{ path: {{ type: ReplacePrefixMatch, replacePrefixMatch: /inventories }} }}
-      backendRefs: [{{ name: product, port: 8080 }}]
-"
-    )
 }
 
 #[test]
@@ -150,34 +135,6 @@ fn scaling_adds_pods_that_get_traffic_and_takes_them_away_again() {
     let unknown = mesh.weft(&["scale", "prodct", "2"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("product"), "{unknown:?}");
-}
-
-/// A door and nothing behind it: enough for what is about processes.
-fn only_a_gateway(manifests: &Path) {
-    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: { name: door }\nspec:\n  gatewayClassName: \
-                   weft\n  listeners: [{ name: http, protocol: HTTP, port: 8080 }]\n";
-    std::fs::write(manifests.join("door.yaml"), gateway).unwrap();
-}
-
-/// A program that knows nothing of Weft, with a child of its own.
-fn a_foreign_app(manifests: &Path) {
-    only_a_gateway(manifests);
-    let app = "\
-apiVersion: apps/v1
-kind: Deployment
-metadata: { name: foreign }
-spec:
-  replicas: 1
-  selector: { matchLabels: { app: foreign } }
-  template:
-    metadata: { labels: { app: foreign } }
-    spec:
-      containers:
-        - name: foreign
-          image: busybox
-          command: [/bin/sh, -c, 'sleep 1000 & echo child $!; wait']
-";
-    std::fs::write(manifests.join("app.yaml"), app).unwrap();
 }
 
 fn child_of_the_app(mesh: &Mesh) -> u32 {
