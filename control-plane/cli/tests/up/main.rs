@@ -91,6 +91,54 @@ fn an_edit_is_live_and_a_broken_file_hurts_nobody() {
     mesh.until("the removed route is gone", |mesh| (status(mesh, "/shelves") == 404).then_some(()));
 }
 
+/// The README's "Change a route", step by step.
+#[test]
+fn a_canary_gets_those_who_ask_for_it_and_then_a_share_of_all() {
+    let mesh = Mesh::shop(29);
+    let v1 = std::fs::read_to_string(mesh.manifest("shop/order.yaml")).unwrap();
+    mesh.save(
+        "shop/order-v2.yaml",
+        &v1.replace("name: order\n", "name: order-v2\n").replace("version: v1", "version: v2"),
+    );
+    mesh.until("v2 is ready", |mesh| (mesh.pod("order-v2-0")?["ready"] == true).then_some(()));
+
+    let route = std::fs::read_to_string(mesh.manifest("gateway/orders.yaml")).unwrap();
+    let canary = "
+    - matches:
+        - path: { type: PathPrefix, value: /orders }
+          headers: [{ name: x-canary, value: 'yes' }]
+      backendRefs:
+        - { name: order-v2, port: 8080 }";
+    mesh.save("gateway/orders.yaml", &route.replace("\n  rules:", &format!("\n  rules:{canary}")));
+    let asked = |mesh: &Mesh| mesh.access_log("order-v2-0.sidecar").len();
+    let canaries = || assert_eq!(mesh.ask("GET", "/orders", &[("x-canary", "yes")], "").status, 200);
+    mesh.until("who asks for it gets it", |mesh| {
+        canaries();
+        (asked(mesh) > 0).then_some(())
+    });
+    // Both versions are one app: what was ordered from one is known to the other.
+    register_tv(&mesh);
+    order(&mesh, 1);
+    assert_eq!(listed(&mesh.ask("GET", "/orders", &[("x-canary", "yes")], "").json()).len(), 1);
+    mesh.until("that is written down", |mesh| {
+        mesh.access_log("order-0.sidecar").iter().any(|line| line["method"] == "POST").then_some(())
+    });
+    let posted = mesh.access_log("order-v2-0.sidecar").iter().any(|line| line["method"] == "POST");
+    assert!(!posted, "nobody else gets it");
+
+    let share = route.replace(
+        "        - name: order\n          port: 8080",
+        "        - { name: order, port: 8080, weight: 50 }\n        - { name: order-v2, port: 8080, weight: 50 }",
+    );
+    assert_ne!(share, route);
+    mesh.save("gateway/orders.yaml", &share);
+    let before = asked(&mesh);
+    mesh.until("everybody may get it", |mesh| {
+        assert_eq!(mesh.get("/orders").status, 200);
+        (asked(mesh) > before + 3).then_some(())
+    });
+}
+
 #[test]
 fn orders_are_taken_while_delivery_is_dead_and_it_catches_up() {
     let mesh = Mesh::shop(23);

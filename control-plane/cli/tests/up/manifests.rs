@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A route of the shop's gateway from a path to product's inventories.
-pub fn route(name: &str, path: &str) -> String {
+pub(crate) fn route(name: &str, path: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -21,14 +21,14 @@ spec:
 }
 
 /// A door and nothing behind it: enough for what is about processes.
-pub fn only_a_gateway(manifests: &Path) {
+pub(crate) fn only_a_gateway(manifests: &Path) {
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: { name: door }\nspec:\n  gatewayClassName: \
                    weft\n  listeners: [{ name: http, protocol: HTTP, port: 8080 }]\n";
     std::fs::write(manifests.join("door.yaml"), gateway).unwrap();
 }
 
 /// A program that knows nothing of Weft, with a child of its own.
-pub fn a_foreign_app(manifests: &Path) {
+pub(crate) fn a_foreign_app(manifests: &Path) {
     only_a_gateway(manifests);
     let app = "\
 apiVersion: apps/v1

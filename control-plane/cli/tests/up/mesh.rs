@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The longest that anything may take on a slow machine, a build of another test beside it.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-pub struct Mesh {
+pub(crate) struct Mesh {
     up: Child,
     said: Arc<Mutex<String>>,
     directory: tempfile::TempDir,
@@ -25,28 +25,28 @@ pub struct Mesh {
     _turn: MutexGuard<'static, ()>,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The body; a panic that shows it if it is no JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e} in {} {}", self.head, self.body))
     }
 }
 
 impl Mesh {
     /// The manifests of this repository, everything ready.
-    pub fn shop(network: u8) -> Mesh {
+    pub(crate) fn shop(network: u8) -> Mesh {
         let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
         Mesh::start(network, |to| copy(Path::new(manifests), to))
     }
 
     /// The manifests that `write` puts into a directory, everything ready.
-    pub fn start(network: u8, write: impl FnOnce(&Path)) -> Mesh {
+    pub(crate) fn start(network: u8, write: impl FnOnce(&Path)) -> Mesh {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         let manifests = directory.path().join("manifests");
@@ -79,46 +79,46 @@ impl Mesh {
         mesh
     }
 
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
-    pub fn manifest(&self, name: &str) -> PathBuf {
+    pub(crate) fn manifest(&self, name: &str) -> PathBuf {
         self.directory.path().join("manifests").join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
     /// Writes a manifest as editors do: beside it, then renamed.
-    pub fn save(&self, name: &str, text: &str) {
+    pub(crate) fn save(&self, name: &str, text: &str) {
         let path = self.manifest(name);
         let beside = path.with_extension("tmp");
         fs::write(&beside, text).unwrap();
         fs::rename(beside, path).unwrap();
     }
 
-    pub fn gateway(&self, port: u16) -> SocketAddr {
+    pub(crate) fn gateway(&self, port: u16) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::new(127, self.network, 0, 1), port))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
 
     /// One request at the gateway on port 8080.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         ask(self.gateway(8080), method, path, headers, body)
             .unwrap_or_else(|e| panic!("{method} {path}: {e}\n{}", self.said()))
     }
 
-    pub fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
         self.ask("POST", path, &[("content-type", "application/json")], &body.to_string())
     }
 
     /// Looks again and again until there is something to see.
-    pub fn until<T>(&self, what: &str, look: impl Fn(&Mesh) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, look: impl Fn(&Mesh) -> Option<T>) -> T {
         let began = Instant::now();
         loop {
             if let Some(seen) = look(self) {
@@ -132,21 +132,21 @@ impl Mesh {
     }
 
     /// `up.json`: what runs.
-    pub fn fleet(&self) -> Value {
+    pub(crate) fn fleet(&self) -> Value {
         serde_json::from_str(&fs::read_to_string(self.state().join("up.json")).unwrap()).unwrap()
     }
 
-    pub fn pod(&self, name: &str) -> Option<Value> {
+    pub(crate) fn pod(&self, name: &str) -> Option<Value> {
         self.fleet()["pods"].as_array().unwrap().iter().find(|pod| pod["name"] == name).cloned()
     }
 
     /// The pid of a pod's `app` or `sidecar`.
-    pub fn pid(&self, pod: &str, part: &str) -> u32 {
+    pub(crate) fn pid(&self, pod: &str, part: &str) -> u32 {
         self.until(&format!("{pod}'s {part} runs"), |mesh| mesh.pod(pod)?[part]["pid"].as_u64()).try_into().unwrap()
     }
 
     /// All processes that this mesh has started and that still run.
-    pub fn pids(&self) -> Vec<u32> {
+    pub(crate) fn pids(&self) -> Vec<u32> {
         let fleet = self.fleet();
         let mut found = vec![&fleet["control_plane"]["pid"]];
         found.extend(fleet["gateways"].as_array().unwrap().iter().map(|g| &g["process"]["pid"]));
@@ -157,23 +157,23 @@ impl Mesh {
     }
 
     /// Another `weft` command on this mesh.
-    pub fn weft(&self, args: &[&str]) -> Output {
+    pub(crate) fn weft(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
         command.args(args).arg("--state").arg(self.state()).output().unwrap()
     }
 
     /// The access log of a part: one JSON value for each line.
-    pub fn access_log(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn access_log(&self, name: &str) -> Vec<Value> {
         let path = self.state().join("logs").join(format!("{name}.access.log"));
         let text = fs::read_to_string(path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.up.id(), signal);
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.up.wait().unwrap()
     }
 
@@ -198,21 +198,21 @@ impl Drop for Mesh {
 }
 
 /// A `weft` command that needs no mesh.
-pub fn weft(args: &[&str]) -> Output {
+pub(crate) fn weft(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_weft")).args(args).output().unwrap()
 }
 
-pub fn kill(pid: u32, signal: Signal) {
+pub(crate) fn kill(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     // A zombie is as dead as one can be without being waited for.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// One HTTP/1.1 request on a connection of its own.
-pub fn ask(
+pub(crate) fn ask(
     address: SocketAddr,
     method: &str,
     path: &str,
