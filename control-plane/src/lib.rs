@@ -5,7 +5,7 @@
 //! hard to upset (a mistake keeps its last good version, and everything else moves on).
 //!
 //! The way of a save: `sources` hears of it and reads the file → `store` keeps of each object the last good
-//! version → `pipeline` merges, checks and compiles on one thread → `publish` gives each connected node what it means
+//! version → `pipeline` merges and compiles on one thread → `publish` gives each connected node what it means
 //! to that node → `weft-xds` sends what changed. `ledger` says each mistake once, `monitoring` answers who asks.
 //!
 //! ```no_run

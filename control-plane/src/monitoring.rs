@@ -10,13 +10,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_config::Problem;
 use weft_model::Kind;
@@ -24,6 +24,8 @@ use weft_xds::server::Status;
 
 /// Whoever is slower in saying what they want is not served.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// More wait in the listener's queue.
+const MOST_CONNECTIONS: usize = 256;
 /// Answers that are being sent when the control plane ends may take so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -46,14 +48,15 @@ struct Answer {
 impl Monitoring {
     pub(crate) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let this = Arc::new(self);
-        let open = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
         loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let accepted = tokio::select! {
+                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
+                Some(_) = connections.join_next() => continue,
                 () = shutdown.cancelled() => break,
             };
-            match stream {
-                Ok((stream, _)) => this.serve(stream, &open),
+            match accepted {
+                Ok((stream, _)) => drop(connections.spawn(this.clone().serve(stream, shutdown.clone()))),
                 // Out of file descriptors, most likely: the next may fare better, and a tight loop would help nobody.
                 Err(error) => {
                     tracing::warn!("monitoring: {error}");
@@ -62,24 +65,31 @@ impl Monitoring {
             }
         }
         // One who is still reading then is cut off.
-        let _ = tokio::time::timeout(LAST_WORDS, open.shutdown()).await;
+        let all = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS, all).await;
+        connections.shutdown().await;
     }
 
-    fn serve(self: &Arc<Self>, stream: TcpStream, open: &GracefulShutdown) {
-        let this = self.clone();
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = response(this.answer(&request));
+    /// One connection, until its peer leaves, does not say what it wants in time, or the control plane ends.
+    async fn serve(self: Arc<Self>, stream: TcpStream, shutdown: CancellationToken) {
+        let service = service_fn(|request: Request<hyper::body::Incoming>| {
+            let response = response(self.answer(&request));
             async { Ok::<_, Infallible>(response) }
         });
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
-        // Ends with its peer, its time limit, or the shutdown that `open` waits for.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("monitoring: {error}");
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-        });
+        };
+        if let Err(error) = ended {
+            tracing::debug!("monitoring: {error}");
+        }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Answer {

@@ -1,4 +1,4 @@
-//! From a change on disk to the proxies: read, merge, check, compile, publish, in one thread and in that order.
+//! From a change on disk to the proxies: read, merge, compile, publish, check, in one thread and in that order.
 //!
 //! One thread, because order is the point: a later save must never be overtaken by an earlier one. Nothing here
 //! waits for a proxy, and nothing that a file says can end the loop.
@@ -81,38 +81,33 @@ impl Pipeline {
         if let Some(directories) = changes.directories {
             self.directories = directories;
         }
-        let (world, mut problems) = self.store.world();
-        problems.splice(0..0, self.directories.iter().cloned());
-        let mesh = self.compile(&world, &mut problems);
-        self.tell(problems);
+        let (world, problems) = self.store.world();
         // Without a directory there is no configuration, and proxies keep what they have.
-        if self.world.is_none() && !self.sources.is_there() {
-            return;
-        }
-        if let Some(mesh) = mesh {
-            let nodes = self.publisher.publish(mesh);
-            self.metrics.compiled(start.elapsed());
-            let objects = world.objects.len();
-            let took_ms = start.elapsed().as_secs_f64() * 1e3;
-            tracing::info!(files, objects, nodes, took_ms = format!("{took_ms:.1}"), "configuration is live");
+        let is_live = (self.world.is_some() || self.sources.is_there()) && self.go_live(&world, files, start);
+        // Only now: no request waits for what is said of its route.
+        let directories = self.directories.iter().cloned();
+        self.tell(directories.chain(problems).chain(check(&world)).collect());
+        if is_live {
             self.world = Some(world);
-        }
-        if self.world.is_some() {
-            self.ready.send_replace(true);
         }
     }
 
-    /// `None` when the mesh is the one that is published, or cannot be compiled.
-    fn compile(&self, world: &World, problems: &mut Vec<Problem>) -> Option<Mesh> {
-        let compiled = catch_unwind(AssertUnwindSafe(|| {
-            problems.extend(weft_config::validate(world));
-            let is_published = self.world.as_ref().is_some_and(|published| same(published, world));
-            (!is_published).then(|| Mesh::compile(world))
-        }));
-        compiled.unwrap_or_else(|_| {
+    /// Returns whether this world is published and was not before.
+    fn go_live(&self, world: &World, files: usize, start: Instant) -> bool {
+        if self.world.as_ref().is_some_and(|live| same(live, world)) {
+            return false;
+        }
+        let Ok(mesh) = catch_unwind(AssertUnwindSafe(|| Mesh::compile(world))) else {
             tracing::error!("compiling failed inside Weft; the configuration before stays in force. Please report it");
-            None
-        })
+            return false;
+        };
+        let nodes = self.publisher.publish(mesh);
+        let took = start.elapsed();
+        self.metrics.compiled(took);
+        let (objects, took_ms) = (world.objects.len(), format!("{:.1}", took.as_secs_f64() * 1e3));
+        tracing::info!(files, objects, nodes, took_ms, "configuration is live");
+        self.ready.send_replace(true);
+        true
     }
 
     fn tell(&mut self, problems: Vec<Problem>) {
@@ -123,6 +118,13 @@ impl Pipeline {
         self.metrics.problems(errors, current.len() - errors);
         self.problems.set(current);
     }
+}
+
+fn check(world: &World) -> Vec<Problem> {
+    catch_unwind(AssertUnwindSafe(|| weft_config::validate(world))).unwrap_or_else(|_| {
+        tracing::error!("checking failed inside Weft; what objects say of each other is not checked. Please report it");
+        Vec::new()
+    })
 }
 
 /// Objects that were not read again are known to be the same without a look inside.

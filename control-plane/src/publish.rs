@@ -63,7 +63,8 @@ impl Publisher {
     /// What a node is given, by the node's id.
     pub(crate) fn set_of(&self, id: &str) -> Option<Arc<ResourceSet>> {
         let state = self.state();
-        let sender = state.nodes.iter().find(|(node, _)| node.id() == id)?.1;
+        let of_that_id = state.nodes.iter().filter(|(node, _)| node.id() == id);
+        let (_, sender) = of_that_id.max_by_key(|(_, sender)| sender.receiver_count())?;
         let set = sender.borrow();
         Some(set.clone())
     }
@@ -98,6 +99,8 @@ impl Catalog for Publisher {
             if state.generation != generation {
                 continue;
             }
+            // Nodes come and go also while the configuration stays.
+            state.nodes.retain(|_, sender| sender.receiver_count() > 0);
             return match state.nodes.entry(node.clone()) {
                 Entry::Occupied(known) => known.get().subscribe(),
                 Entry::Vacant(free) => free.insert(watch::channel(Arc::new(set)).0).subscribe(),

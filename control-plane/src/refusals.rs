@@ -70,7 +70,9 @@ fn problems(nodes: &[NodeStatus], set_of: impl Fn(&str) -> Option<Arc<ResourceSe
         let Some(nack) = &node.last_nack else { continue };
         let kind = Kind::ALL.into_iter().find(|kind| kind.discovery() == nack.kind);
         let set = set_of(&node.id);
-        for name in &nack.names {
+        // A client may say no without saying to what.
+        let nameless = nack.names.is_empty().then_some(String::new());
+        for name in nack.names.iter().chain(&nameless) {
             let resource = kind.zip(set.as_ref()).and_then(|(kind, set)| set.get(kind, name));
             let origin = resource.and_then(|versioned| origin(&versioned.resource, &nack.text));
             let group = (nack.kind.clone(), name.clone(), nack.text.clone());
@@ -95,7 +97,8 @@ impl Group {
 }
 
 fn problem(kind: &str, name: &str, text: &str, origin: Option<&Origin>) -> Problem {
-    let message = format!("proxies refuse what this became ({kind} \"{name}\"): {text}");
+    let what = if name.is_empty() { kind.to_owned() } else { format!("{kind} \"{name}\"") };
+    let message = format!("proxies refuse what this became ({what}): {text}");
     let Some(origin) = origin else { return Problem::error(Place::new("", 1, 1), "", message) };
     let (file, line) = origin.place.rsplit_once(':').unwrap_or((&origin.place, "1"));
     let place = Place::new(file, line.parse().unwrap_or(1), 1);

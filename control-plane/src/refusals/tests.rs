@@ -49,7 +49,7 @@ fn node(pod: &str, nack: Option<(&str, &str, &str)>) -> NodeStatus {
     };
     let last_nack = nack.map(|(kind, name, text)| NackStatus {
         kind: kind.into(),
-        names: vec![name.into()],
+        names: if name.is_empty() { vec![] } else { vec![name.into()] },
         text: text.into(),
         at_ms: 1,
     });
@@ -100,5 +100,7 @@ fn many_proxies_with_one_reason_are_one_problem() {
 #[test]
 fn what_has_no_place_is_said_all_the_same() {
     let said = said(&[node("order-0", Some(("LDS", "0.0.0.0_80", "the port is taken")))]);
-    assert!(said[0].contains("LDS \"0.0.0.0_80\"): the port is taken"), "{said:?}");
+    assert!(said[0].contains("(LDS \"0.0.0.0_80\"): the port is taken"), "{said:?}");
+    let said = self::said(&[node("order-0", Some(("LDS", "", "bad response")))]);
+    assert!(said[0].contains("(LDS): bad response"), "{said:?}");
 }
