@@ -109,7 +109,9 @@ impl Session {
     /// Whether the client is known to have moved on from what will be removed.
     fn is_settled(&mut self, now: Instant) -> bool {
         let goes = self.kinds.iter().any(|(kind, conversation)| conversation.holds_unwanted(kind, &self.wanted));
-        let moving = [Kind::Listener, Kind::RouteTable].iter().any(|kind| self.kinds[*kind].in_flight());
+        // a client that resumes names its clusters first, and may still route to one that goes
+        let silent = !self.kinds[Kind::Listener].is_open();
+        let moving = silent || [Kind::Listener, Kind::RouteTable].iter().any(|kind| self.kinds[*kind].in_flight());
         if !goes || !moving {
             self.settled_by = None;
             return true;

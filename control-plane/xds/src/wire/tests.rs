@@ -77,3 +77,26 @@ fn metadata_with_several_keys_is_written_in_one_order() {
         assert_eq!(encode(&Resource::Cluster(cluster.clone())), first);
     }
 }
+
+#[test]
+fn nesting_without_end_is_refused_and_not_followed() {
+    // a cluster whose metadata holds a list in a list in a list …
+    let field = |tag: u8, body: Vec<u8>| {
+        let mut bytes = vec![tag << 3 | 2];
+        prost::encode_length_delimiter(body.len(), &mut bytes).unwrap();
+        bytes.extend(body);
+        bytes
+    };
+    let mut value = field(3, b"end".to_vec());
+    for _ in 0..10_000 {
+        value = field(6, field(1, value));
+    }
+    let entry = |value: Vec<u8>| field(1, [field(1, b"k".to_vec()), field(2, value)].concat());
+    let metadata = entry(entry(value));
+    let mut bytes = field(1, b"c".to_vec());
+    prost::encoding::encode_key(25, prost::encoding::WireType::LengthDelimited, &mut bytes);
+    prost::encode_length_delimiter(metadata.len(), &mut bytes).unwrap();
+    bytes.extend(metadata);
+    let error = decode(&Any { type_url: type_url(Kind::Cluster).into(), value: bytes }).unwrap_err();
+    assert!(error.what.contains("recursion limit"), "{error}");
+}

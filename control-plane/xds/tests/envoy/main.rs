@@ -1,0 +1,172 @@
+//! Whether what we write means to a stock Envoy what it means to our own proxy: only Envoy can say.
+
+#[cfg(test)]
+mod everything;
+#[cfg(test)]
+mod stock;
+
+use everything::{Backends, everything, table};
+use stock::Stock;
+use weft_model::Kind;
+use weft_model::route::{Action, Respond};
+use weft_testkit::tls::Ca;
+use weft_testkit::{Answer, Client, Upstream};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_envoy_takes_all_that_we_can_say_and_does_what_it_says() {
+    let ca = Ca::new();
+    let order = Upstream::answering(Answer::ok("order")).await;
+    let backends = Backends { order: order.address(), certificate: ca.issue(&["shop.example", "*.shop.example"]) };
+    let envoy = Stock::start(everything(&backends)).await;
+    let status = envoy.in_step().await;
+    assert_eq!(status.last_nack, None);
+    assert_eq!([Kind::Cluster, Kind::Listener].map(|kind| status.kinds[kind.discovery()].acked), [5, 4]);
+
+    paths_are_rewritten(&envoy, &order).await;
+    refusals_and_answers(&envoy).await;
+    headers_are_edited(&envoy, &order).await;
+    requests_are_matched(&envoy).await;
+    browsers_are_answered(&envoy).await;
+    tls_is_terminated(&envoy, &ca).await;
+    callers_name_their_destination(&envoy, &order).await;
+    envoy.stop().await;
+}
+
+async fn paths_are_rewritten(envoy: &Stock, order: &Upstream) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    let cases = [
+        ("/exact", "/full"),
+        ("/orders", "/"),
+        ("/orders/1", "/1"),
+        ("/ordersx", "/base/ordersx"),
+        ("/foo", "/bar"),
+        ("/foo/1?q=1", "/bar/1?q=1"),
+        ("/chars1", "/c1"),
+        ("/r/abc/x", "/abc"),
+        ("/other/x", "/base/other/x"),
+        ("/", "/base/"),
+    ];
+    for (path, sent_on) in cases {
+        assert_eq!(client.get("shop.example", path).await.status, 200, "{path}");
+        assert_eq!(order.last().uri, sent_on, "{path}");
+    }
+    assert_eq!(client.get("shop.example", "/limits").await.status, 200);
+    assert_eq!(order.last().header("host"), Some("elsewhere"));
+}
+
+async fn refusals_and_answers(envoy: &Stock) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    let cases = [("/invalid", 500), ("/nobody", 500), ("/zero", 500), ("/absent", 503), ("/teapot", 418)];
+    for (path, status) in cases {
+        assert_eq!(client.get("shop.example", path).await.status, status, "{path}");
+    }
+    assert_eq!(client.get("shop.example", "/teapot").await.body.len(), 5000, "longer than Envoy takes unasked");
+    let moved = client.get("old.example", "/old/x?y=1").await;
+    assert_eq!((moved.status.as_u16(), moved.header("location")), (308, Some("https://shop.example/new/x?y=1")));
+    let other = client.get("shop.example", "/rfull?y=1").await;
+    assert_eq!(other.header("location"), Some("http://shop.example:9443/elsewhere?y=1"));
+    let mut failed = 0;
+    for _ in 0..200 {
+        failed += usize::from(client.get("shop.example", "/mix").await.status == 500);
+    }
+    assert!((1..100).contains(&failed), "{failed} of 200 went to the backend that weighs one in ten and is invalid");
+}
+
+async fn headers_are_edited(envoy: &Stock, order: &Upstream) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    let request = client.request("GET", "shop.example", "/orders").header("x-gone", "1").header("x-set", "0");
+    let reply = client.send(request.body(weft_testkit::client::body("")).unwrap()).await;
+    assert_eq!(reply.header("x-route"), Some("by-elements"));
+    let seen = order.last();
+    assert_eq!(
+        (seen.header("x-set"), seen.header("x-empty"), seen.header("x-add")),
+        (Some("100%"), Some(""), Some("1"))
+    );
+    assert_eq!(seen.header("x-gone"), None);
+}
+
+async fn requests_are_matched(envoy: &Stock) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    let cases: [(&str, &str, &[(&str, &str)], bool); 6] = [
+        ("GET", "/fussy?q=12", &[("x-yes", "1")], true),
+        ("POST", "/fussy?q=12", &[("x-yes", "1"), ("x-no", "other")], true),
+        ("GET", "/fussy?q=12", &[("x-yes", "1"), ("x-no", "no")], false),
+        ("GET", "/fussy?q=12", &[], false),
+        ("GET", "/fussy?q=ab", &[("x-yes", "1")], false),
+        ("PUT", "/fussy?q=12", &[("x-yes", "1")], false),
+    ];
+    for (method, path, headers, fits) in cases {
+        let request = headers
+            .iter()
+            .fold(client.request(method, "shop.example", path), |request, (name, value)| request.header(*name, *value));
+        let reply = client.send(request.body(weft_testkit::client::body("")).unwrap()).await;
+        assert_eq!(reply.text() == "fussy", fits, "{method} {path} {headers:?}");
+    }
+}
+
+async fn browsers_are_answered(envoy: &Stock) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    let preflight = |client: &Client, origin: &str| {
+        let request = client.request("OPTIONS", "shop.example", "/cors").header("origin", origin);
+        request.header("access-control-request-method", "PUT").body(weft_testkit::client::body("")).unwrap()
+    };
+    let request = preflight(&client, "https://a.shop.example");
+    let granted = client.send(request).await;
+    assert_eq!(granted.header("access-control-allow-origin"), Some("https://a.shop.example"));
+    assert_eq!(granted.header("access-control-allow-methods"), Some("GET, PUT"));
+    assert_eq!(granted.header("access-control-max-age"), Some("60"));
+    let request = preflight(&client, "https://a.shop-example");
+    let refused = client.send(request).await;
+    assert_eq!(refused.header("access-control-allow-origin"), None);
+}
+
+async fn tls_is_terminated(envoy: &Stock, ca: &Ca) {
+    let address = envoy.listener("tls").await;
+    for (name, alpn) in [("shop.example", "h2"), ("a.shop.example", "http/1.1")] {
+        let mut client = Client::tls(address, name, ca, &[alpn]).await.unwrap();
+        assert_eq!(client.get(name, "/orders").await.status, 200, "{name} {alpn}");
+    }
+    assert!(Client::tls(address, "elsewhere.example", ca, &["h2"]).await.is_err(), "no chain is for that name");
+}
+
+async fn callers_name_their_destination(envoy: &Stock, order: &Upstream) {
+    let mut client = Client::http1(envoy.listener("out").await).await;
+    assert_eq!(client.get("order:8080", "/by-name").await.status, 200);
+    assert_eq!(order.last().uri, "/by-name");
+    assert_eq!(client.get(&order.address().to_string(), "/by-address").await.status, 200);
+    assert_eq!(order.last().uri, "/by-address");
+    let mut client = Client::http1(envoy.listener("in").await).await;
+    assert_eq!(client.get("shop.example", "/orders").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stock_envoy_rejects_is_reported_and_goes_live_once_it_is_mended() {
+    let ca = Ca::new();
+    let order = Upstream::answering(Answer::ok("order")).await;
+    let backends = Backends { order: order.address(), certificate: ca.issue(&["shop.example"]) };
+    let envoy = Stock::start(everything(&backends)).await;
+    envoy.in_step().await;
+    let answer = |body: &str| Action::Respond(Respond { status: 200, body: body.into() });
+    let mut next = everything(&backends);
+    let replace = |next: &mut Vec<_>, table: weft_model::Resource| {
+        next.retain(|resource: &weft_model::Resource| {
+            (resource.kind(), resource.name()) != (Kind::RouteTable, table.name())
+        });
+        next.push(table);
+    };
+    // a domain twice is what Envoy refuses
+    replace(&mut next, table("out", &["*", "*"], answer("bad")));
+    replace(&mut next, table("edge", &["*"], answer("changed")));
+    envoy.publish(next.clone());
+    let nack = envoy.status(|status| status.last_nack.clone()).await;
+    assert_eq!(nack.kind, "RDS");
+    assert!(nack.names.contains(&"out".to_string()), "{nack:?}");
+
+    replace(&mut next, table("out", &["*"], answer("mended")));
+    replace(&mut next, table("edge", &["*"], answer("mended")));
+    envoy.publish(next);
+    envoy.in_step().await;
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    assert_eq!(client.get("shop.example", "/orders").await.text(), "mended");
+    envoy.stop().await;
+}
