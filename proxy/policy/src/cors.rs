@@ -8,6 +8,7 @@
 mod tests;
 
 use crate::CompileError;
+use crate::route::split_port;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
@@ -69,7 +70,7 @@ impl Policy {
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
-        self.origins.iter().any(|allowed| allowed.fits(origin.as_bytes()))
+        self.origins.iter().any(|allowed| allowed.fits(origin))
     }
 
     fn preflight(&self, granted: Option<&HeaderValue>, method: &HeaderValue, headers: &HeaderMap) -> HeaderMap {
@@ -119,51 +120,92 @@ impl Grant {
 #[derive(Clone, Debug)]
 enum OriginMatch {
     Any,
+    /// All lower case.
+    These {
+        scheme: String,
+        host: HostMatch,
+        port: PortMatch,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum HostMatch {
     Exact(String),
-    /// What comes before and after the `*`, in the host part.
-    Wildcard(String, String),
+    /// What follows the `*`, which stands for one character or more, over any number of labels.
+    Suffix(String),
+}
+
+#[derive(Clone, Debug)]
+enum PortMatch {
+    Any,
+    /// `None`: the scheme's own, which browsers leave out.
+    Exact(Option<String>),
 }
 
 impl OriginMatch {
     fn compile(text: &str) -> Result<Self, CompileError> {
-        let wrong = |what: &str| {
-            Err(CompileError::new(format!(
-                "the origin \"{text}\" {what}; write `*`, `https://shop.example` or `https://*.shop.example`"
-            )))
-        };
         if text == "*" {
             return Ok(OriginMatch::Any);
         }
         let lower = text.to_ascii_lowercase();
-        let Some((scheme, host)) = lower.split_once("://") else { return wrong("has no scheme") };
-        if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) || scheme.contains('*') {
-            return wrong("is not just scheme, host and port");
-        }
-        match host.split_once('*') {
-            None => Ok(OriginMatch::Exact(lower)),
-            Some(("", after)) if after.is_empty() || (after.starts_with(['.', ':']) && !after.contains('*')) => {
-                Ok(OriginMatch::Wildcard(format!("{scheme}://"), after.to_owned()))
-            }
-            Some(_) => wrong("has a wildcard that is not its whole first label"),
-        }
+        let parts = lower.split_once("://").filter(|(scheme, _)| !scheme.is_empty() && !scheme.contains('*'));
+        let read = parts.and_then(|(scheme, rest)| {
+            let (host, port) = split_origin(rest);
+            let port = match port {
+                Some("*") => PortMatch::Any,
+                Some(port) => PortMatch::Exact(Some(port.to_owned())),
+                None => PortMatch::Exact(None),
+            };
+            let inner = host.strip_prefix('*').unwrap_or(host);
+            let host = match host.strip_prefix('*') {
+                Some(suffix) => HostMatch::Suffix(suffix.to_owned()),
+                None => HostMatch::Exact(host.to_owned()),
+            };
+            let sound = !rest.is_empty() && !inner.contains(['/', '?', '#', '@', ' ', '*']);
+            sound.then(|| OriginMatch::These { scheme: scheme.to_owned(), host, port })
+        });
+        read.ok_or_else(|| {
+            CompileError::new(format!(
+                "\"{text}\" is no origin; write `*`, `https://shop.example` or `https://*.shop.example`"
+            ))
+        })
     }
 
-    fn fits(&self, origin: &[u8]) -> bool {
+    fn fits(&self, origin: &HeaderValue) -> bool {
+        let OriginMatch::These { scheme, host, port } = self else { return true };
+        let Some((of_scheme, rest)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
+            return false;
+        };
+        let (of_host, of_port) = split_origin(rest);
+        let port_fits = match port {
+            PortMatch::Any => true,
+            PortMatch::Exact(port) => port.as_deref() == of_port,
+        };
+        port_fits && scheme.eq_ignore_ascii_case(of_scheme) && host.fits(of_host)
+    }
+}
+
+impl HostMatch {
+    fn fits(&self, host: &str) -> bool {
         match self {
-            OriginMatch::Any => true,
-            OriginMatch::Exact(exact) => origin.eq_ignore_ascii_case(exact.as_bytes()),
-            OriginMatch::Wildcard(before, after) => {
-                let Some(middle) = origin.len().checked_sub(before.len() + after.len()).filter(|length| *length > 0)
-                else {
+            HostMatch::Exact(exact) => exact.eq_ignore_ascii_case(host),
+            HostMatch::Suffix(suffix) => {
+                let Some(labels) = host.len().checked_sub(suffix.len()).filter(|length| *length > 0) else {
                     return false;
                 };
-                let (head, rest) = origin.split_at(before.len());
-                let (labels, tail) = rest.split_at(middle);
-                head.eq_ignore_ascii_case(before.as_bytes())
-                    && tail.eq_ignore_ascii_case(after.as_bytes())
-                    && labels.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+                let (labels, tail) = host.as_bytes().split_at(labels);
+                let is_inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+                tail.eq_ignore_ascii_case(suffix.as_bytes()) && labels.iter().all(is_inside)
             }
         }
+    }
+}
+
+/// `shop.example:8443` → (`shop.example`, `8443`); the port may be `*`.
+fn split_origin(rest: &str) -> (&str, Option<&str>) {
+    match rest.strip_suffix(":*") {
+        Some(host) => (host, Some("*")),
+        None => split_port(rest),
     }
 }
 

@@ -16,17 +16,20 @@ pub const CACHE_LIMIT_BYTES: usize = 256 << 10;
 
 /// An expression that fits anywhere in its input.
 pub fn searching(expression: &str) -> Result<Regex, CompileError> {
-    RegexBuilder::new(expression)
-        .size_limit(PROGRAM_LIMIT_BYTES)
-        .dfa_size_limit(CACHE_LIMIT_BYTES)
-        .build()
-        .map_err(|error| CompileError::new(reason(expression, &error)))
+    build(expression, PROGRAM_LIMIT_BYTES).map_err(|error| CompileError::new(reason(expression, &error)))
 }
 
 /// An expression that must fit the whole of its input.
 pub fn anchored(expression: &str) -> Result<Regex, CompileError> {
     searching(expression)?; // by itself first: `a)(b` must not become valid by the parentheses below
-    searching(&format!(r"\A(?:{expression})\z"))
+    // the anchors take a few bytes more; and in the verbose mode a comment at the end would hide the parenthesis, but not behind a line's end
+    let whole = build(&format!(r"\A(?:{expression})\z"), 2 * PROGRAM_LIMIT_BYTES)
+        .or_else(|_| build(&format!("\\A(?:{expression}\n)\\z"), 2 * PROGRAM_LIMIT_BYTES));
+    whole.map_err(|error| CompileError::new(reason(expression, &error)))
+}
+
+fn build(expression: &str, limit_bytes: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(expression).size_limit(limit_bytes).dfa_size_limit(CACHE_LIMIT_BYTES).build()
 }
 
 fn reason(expression: &str, error: &regex::Error) -> String {

@@ -96,8 +96,14 @@ pub(crate) fn outbound(
     outbound
 }
 
+/// Each number once.
 pub(crate) fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
-    service.ports.iter().filter(|port| port.transport == Transport::Tcp)
+    let tcp = service.ports.iter().enumerate().filter(|(_, port)| port.transport == Transport::Tcp);
+    let first = tcp.filter(|(at, port)| {
+        let mut earlier = service.ports[..*at].iter();
+        !earlier.any(|earlier| earlier.transport == Transport::Tcp && earlier.port == port.port)
+    });
+    first.map(|(_, port)| port)
 }
 
 /// `order`, `order.shop`, `order.shop.svc` and the full name, each with the port, and without it when that is clear.

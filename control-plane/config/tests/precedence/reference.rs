@@ -6,7 +6,10 @@
 //!   prefixes (as in Envoy Gateway), the longest expression first;
 //! - `matching hostname`: the route's own, as it is written; a route without any has none, of no characters.
 
+use regex::Regex;
+use std::cell::RefCell;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
@@ -198,7 +201,14 @@ fn value_fits(value: &Value, got: &str) -> bool {
 }
 
 fn whole(expression: &str, text: &str) -> bool {
-    regex::Regex::new(&format!("^({expression})$")).unwrap().is_match(text)
+    thread_local! {
+        // the same few expressions come again and again
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let new = || Regex::new(&format!("^({expression})$")).unwrap();
+        compiled.entry(expression.to_owned()).or_insert_with(new).is_match(text)
+    })
 }
 
 /// A match that fits, with all that precedence looks at.

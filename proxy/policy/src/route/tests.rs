@@ -168,6 +168,8 @@ fn other_paths() {
     assert!(!path_fits(PathMatch::Regex("/a|/b".into()), "/bc"));
     assert!(!path_fits(PathMatch::Regex("/a".into()), "/x/a"));
     assert!(path_fits(PathMatch::Regex("/caf.".into()), "/caf\u{e9}"));
+    assert!(path_fits(PathMatch::Regex("(?x) /a # all of it".into()), "/a"));
+    assert!(!path_fits(PathMatch::Regex("(?x) /a # all of it".into()), "/a\n"));
 }
 
 #[test]
