@@ -127,7 +127,7 @@ fn excerpt(problem: &Problem, text: &str) -> String {
         let _ = writeln!(out, "{margin} {bar} {}{}", " ".repeat(column), paint(style, "^"));
     }
     if let Some(hint) = &problem.hint {
-        let _ = writeln!(out, "{margin} {} {hint}", paint(DIM, "= try:"));
+        let _ = writeln!(out, "{margin} {} {hint}", paint(DIM, "= hint:"));
     }
     out
 }

@@ -48,7 +48,7 @@ pub(crate) struct PodState {
 impl View {
     /// One row for each process, a pod's two in one.
     pub(crate) fn table(&self) -> Table {
-        let mut table = Table::new(["WHO", "ADDRESS", "STATUS", "RESTARTS", "PID", "LOG"]);
+        let mut table = Table::new(["WHO", "ADDRESS", "STATUS", "RESTARTS", "PID", "SIDECAR'S", "LOG"]);
         if let Some(process) = &self.control_plane {
             table.row(own_row("control plane".to_owned(), self.monitoring.clone(), process));
         }
@@ -84,7 +84,8 @@ impl PodState {
             self.address.to_string().into(),
             status,
             format!("{}+{}", app.restarts, sidecar.restarts).into(),
-            paint(DIM, format!("{} {}", pid(app), pid(sidecar))),
+            paint(DIM, pid(app)),
+            paint(DIM, pid(sidecar)),
             paint(DIM, app.log.display()),
         ]
     }
@@ -98,6 +99,7 @@ fn own_row(name: String, address: String, process: &MemberView) -> Vec<Cell> {
         status,
         process.restarts.to_string().into(),
         paint(DIM, pid(process)),
+        paint(DIM, "-"),
         paint(DIM, process.log.display()),
     ]
 }

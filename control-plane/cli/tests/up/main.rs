@@ -164,6 +164,48 @@ fn orders_are_taken_while_delivery_is_dead_and_it_catches_up() {
     mesh.until("orders are taken", |mesh| (mesh.get("/orders").status == 200).then_some(()));
 }
 
+/// A process that is stopped, as by Ctrl-Z, and goes on at the end.
+struct Halted(u32);
+
+impl Halted {
+    fn new(pid: u32) -> Halted {
+        kill(pid, Signal::STOP);
+        Halted(pid)
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        kill(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn traffic_goes_on_without_the_control_plane_and_edits_when_it_is_back() {
+    let mesh = Mesh::shop(30);
+    let control_plane = |mesh: &Mesh| mesh.fleet()["control_plane"]["pid"].as_u64().and_then(|pid| pid.try_into().ok());
+    let before: u32 = control_plane(&mesh).unwrap();
+    {
+        let _away = Halted::new(before);
+        assert_eq!(mesh.get("/orders").status, 200);
+        // A proxy that starts now has only what it wrote to disk.
+        for (who, pid) in [("sidecar", mesh.pid("product-0", "sidecar")), ("gateway", mesh.gateway_pid("shop"))] {
+            kill(pid, Signal::KILL);
+            mesh.until(&format!("{who} serves its last good configuration"), |mesh| {
+                mesh.try_get("/inventories").is_some_and(|answer| answer.status == 200).then_some(())
+            });
+        }
+    }
+    kill(before, Signal::KILL);
+    mesh.until("another one runs", |mesh| {
+        assert_eq!(mesh.get("/orders").status, 200);
+        control_plane(mesh).filter(|pid| *pid != before)
+    });
+    mesh.save("gateway/shelves.yaml", &route("shelves", "/shelves"));
+    mesh.until("an edit is live", |mesh| (mesh.get("/shelves").status == 200).then_some(()));
+    mesh.until("all are in step", |mesh| mesh.weft(&["status"]).status.success().then_some(()));
+}
+
 #[test]
 fn scaling_adds_pods_that_get_traffic_and_takes_them_away_again() {
     let mesh = Mesh::shop(24);

@@ -17,6 +17,14 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// The longest that anything may take on a slow machine, a build of another test beside it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often [`Mesh::until`] looks again: it must leave the machine to those it waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The binary of this build; `WEFT_BIN` names another, such as a release.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("WEFT_BIN").map_or_else(|| env!("CARGO_BIN_EXE_weft").into(), PathBuf::from)
+}
+
 pub(crate) struct Mesh {
     up: Child,
     said: Arc<Mutex<String>>,
@@ -52,13 +60,14 @@ impl Mesh {
         let manifests = directory.path().join("manifests");
         fs::create_dir(&manifests).unwrap();
         write(&manifests);
-        let mut up = Command::new(env!("CARGO_BIN_EXE_weft"))
+        let mut up = Command::new(binary())
             .arg("up")
             .args(["--pod-cidr", &format!("127.{network}.0.0/16"), "--bind", &format!("127.{network}.0.1")])
             .arg("--dir")
             .arg(&manifests)
             .arg("--state")
             .arg(directory.path().join("state"))
+            .current_dir(directory.path())
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -107,6 +116,11 @@ impl Mesh {
         self.ask("GET", path, &[], "")
     }
 
+    /// As [`Mesh::get`], where the gateway may be away.
+    pub(crate) fn try_get(&self, path: &str) -> Option<Answer> {
+        ask(self.gateway(8080), "GET", path, &[], "").ok()
+    }
+
     /// One request at the gateway on port 8080.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         ask(self.gateway(8080), method, path, headers, body)
@@ -127,7 +141,7 @@ impl Mesh {
             if began.elapsed() > PATIENCE {
                 panic!("waited in vain: {what}\n{}\n{}", self.said(), self.logs());
             }
-            std::thread::yield_now();
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -145,6 +159,15 @@ impl Mesh {
         self.until(&format!("{pod}'s {part} runs"), |mesh| mesh.pod(pod)?[part]["pid"].as_u64()).try_into().unwrap()
     }
 
+    pub(crate) fn gateway_pid(&self, name: &str) -> u32 {
+        let pid = |mesh: &Mesh| {
+            let fleet = mesh.fleet();
+            let gateway = fleet["gateways"].as_array()?.iter().find(|g| g["name"] == name)?;
+            gateway["process"]["pid"].as_u64()
+        };
+        self.until(&format!("gateway {name} runs"), pid).try_into().unwrap()
+    }
+
     /// All processes that this mesh has started and that still run.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let fleet = self.fleet();
@@ -158,7 +181,7 @@ impl Mesh {
 
     /// Another `weft` command on this mesh.
     pub(crate) fn weft(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+        let mut command = Command::new(binary());
         command.args(args).arg("--state").arg(self.state()).output().unwrap()
     }
 
@@ -199,7 +222,7 @@ impl Drop for Mesh {
 
 /// A `weft` command that needs no mesh.
 pub(crate) fn weft(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weft")).args(args).output().unwrap()
+    Command::new(binary()).args(args).output().unwrap()
 }
 
 pub(crate) fn kill(pid: u32, signal: Signal) {
