@@ -7,7 +7,7 @@
 
 use super::attach::{self, listener_hostname};
 use super::certificate;
-use super::hostname::{covers, specificity};
+use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
 use super::precedence::Rank;
 use super::rules::Compiled;
@@ -165,25 +165,48 @@ fn chain(name: &str, matches: ChainMatch, tls: Option<TlsTermination>, table: &s
 
 /// One table for listeners that share it.
 fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
-    let mut domains: BTreeMap<String, Vec<(Rank, Route)>> = BTreeMap::new();
+    let mut virtual_hosts = Vec::new();
     for site in sites {
         let own = listener_hostname(site.listener).to_owned();
         let of_routes = site.routes.iter().flat_map(|entry| attach::domains(site.listener, entry.route));
-        let candidates: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
-        for domain in candidates.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
-            let routes = site.routes.iter().filter_map(|entry| {
-                let hostname = matching_hostname(entry.route, &domain)?;
-                Some(entry.compiled.ranked(hostname).map(|(rank, route)| (rank, route.clone())))
-            });
-            domains.insert(domain.clone(), routes.flatten().collect());
+        let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
+        let by_hostname = by_hostname(&site.routes);
+        for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
+            let routes = routes_of_domain(&domain, &by_hostname);
+            virtual_hosts.push(VirtualHost { name: domain.clone(), domains: vec![domain], routes });
         }
     }
-    let virtual_hosts = domains.into_iter().map(|(domain, mut routes)| {
-        routes.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let routes = routes.into_iter().map(|(_, route)| route).collect();
-        VirtualHost { name: domain.clone(), domains: vec![domain], routes }
-    });
-    RouteTable { name: name.to_owned(), virtual_hosts: virtual_hosts.collect() }
+    virtual_hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    RouteTable { name: name.to_owned(), virtual_hosts }
+}
+
+/// The routes by each of their own host names, `*` for those that have none.
+fn by_hostname<'s>(routes: &[&'s RouteOf<'s>]) -> BTreeMap<&'s str, Vec<&'s RouteOf<'s>>> {
+    let mut by_hostname: BTreeMap<&str, Vec<&RouteOf<'_>>> = BTreeMap::new();
+    for &entry in routes {
+        if entry.route.hostnames.is_empty() {
+            by_hostname.entry("*").or_default().push(entry);
+        }
+        for hostname in &entry.route.hostnames {
+            by_hostname.entry(hostname.as_str()).or_default().push(entry);
+        }
+    }
+    by_hostname
+}
+
+/// In order, all that cover the domain; each by the most specific of its host names that does.
+fn routes_of_domain(domain: &str, by_hostname: &BTreeMap<&str, Vec<&RouteOf<'_>>>) -> Vec<Route> {
+    let mut seen: BTreeSet<*const RouteOf<'_>> = BTreeSet::new();
+    let mut ranked: Vec<(Rank, &Route)> = Vec::new();
+    for hostname in hostname::covering(domain) {
+        for &entry in by_hostname.get(hostname.as_str()).into_iter().flatten() {
+            if seen.insert(std::ptr::from_ref(entry)) {
+                ranked.extend(entry.compiled.ranked(&hostname));
+            }
+        }
+    }
+    ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
+    ranked.into_iter().map(|(_, route)| route.clone()).collect()
 }
 
 /// Whether requests for the domain belong to this listener: no other covers it that is more specific.
@@ -193,13 +216,4 @@ fn is_owner(listener: &GatewayListener, domain: &str, sites: &[Site<'_>]) -> boo
         .iter()
         .map(|site| listener_hostname(site.listener))
         .any(|other| covers(other, domain) && specificity(other) > own)
-}
-
-/// The route's own host name that covers the domain, the most specific one; `*` when it has none at all.
-fn matching_hostname<'r>(route: &'r HttpRoute, domain: &str) -> Option<&'r str> {
-    if route.hostnames.is_empty() {
-        return Some("*");
-    }
-    let names = route.hostnames.iter().map(|hostname| hostname.as_str());
-    names.filter(|hostname| covers(hostname, domain)).max_by_key(|hostname| specificity(hostname))
 }

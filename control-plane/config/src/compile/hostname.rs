@@ -15,6 +15,15 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
     }
 }
 
+/// Every name that covers this one, itself included, from the most specific on: `a.b` → `a.b`, `*.b`, `*`.
+pub(crate) fn covering(name: &str) -> impl Iterator<Item = String> {
+    let inner = name.strip_prefix("*.").unwrap_or(name);
+    let is_any = name == "*";
+    let itself = (!is_any).then(|| name.to_owned());
+    let wider = inner.match_indices('.').map(|(dot, _)| format!("*{}", &inner[dot..]));
+    itself.into_iter().chain(wider.filter(move |_| !is_any)).chain(std::iter::once("*".to_owned()))
+}
+
 /// What fits both: the narrower of the two, or nothing.
 pub(crate) fn intersect<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
     match (covers(one, other), covers(other, one)) {
@@ -56,6 +65,21 @@ mod tests {
             ("a", "*.a", false),
         ] {
             assert_eq!(covers(wide, narrow), expected, "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn covering_names_are_all_that_cover() {
+        for (name, expected) in [
+            ("c.b.a", vec!["c.b.a", "*.b.a", "*.a", "*"]),
+            ("*.b.a", vec!["*.b.a", "*.a", "*"]),
+            ("*.a", vec!["*.a", "*"]),
+            ("a", vec!["a", "*"]),
+            ("*", vec!["*"]),
+        ] {
+            let found: Vec<String> = covering(name).collect();
+            assert_eq!(found, expected, "{name}");
+            assert!(found.iter().all(|wide| covers(wide, name)), "{name}");
         }
     }
 

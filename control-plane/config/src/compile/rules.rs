@@ -43,7 +43,7 @@ impl Compiled {
     }
 
     /// The routes with their rank where `hostname` is the HTTPRoute's own host name that fits, or `*`.
-    pub(crate) fn ranked<'c>(&'c self, hostname: &'c str) -> impl Iterator<Item = (Rank, &'c Route)> {
+    pub(crate) fn ranked(&self, hostname: &str) -> impl Iterator<Item = (Rank, &Route)> {
         self.routes.iter().enumerate().map(move |(at, entry)| {
             (Rank::new(hostname, &entry.route.matches, entry.path_length, &self.age, at), &entry.route)
         })
