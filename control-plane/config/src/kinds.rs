@@ -16,6 +16,8 @@ mod pod;
 mod reference_grant;
 mod secret;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use common::*;
 pub use deployment::*;

@@ -71,7 +71,7 @@ impl Parsed {
         let (roots, faults) = tree::parse(document.text, document.first_line, allowance);
         let report = Report::new(file.clone());
         for fault in faults {
-            let problem = Problem::error(report.place(fault.mark), "", fault.message);
+            let problem = Problem::error(report.place(fault.mark), fault.path, fault.message);
             report.push(Problem { hint: fault.hint, ..problem });
         }
         if roots.is_empty() && report.has_errors() {

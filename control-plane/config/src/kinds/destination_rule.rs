@@ -2,6 +2,8 @@
 //! act on yet is a warning at its line, given by the reader.
 
 mod read;
+#[cfg(test)]
+mod tests;
 
 use super::Selector;
 use crate::{At, Place};
@@ -14,7 +16,7 @@ pub(crate) use read::read_destination_rule;
 pub struct DestinationRule {
     /// As written: a short name is a Service in the rule's own namespace; may begin with `*.`.
     pub host: At<String>,
-    pub traffic_policy: TrafficPolicy,
+    pub traffic_policy: Box<TrafficPolicy>,
     pub subsets: Vec<Subset>,
     /// `.`, `*` or namespaces. Empty: every namespace.
     pub export_to: Vec<String>,

@@ -1,6 +1,8 @@
 //! `gateway.networking.k8s.io/v1` Gateway: the doors at the edge.
 
 mod read;
+#[cfg(test)]
+mod tests;
 
 use super::{Hostname, Labels, Selector};
 use crate::Place;

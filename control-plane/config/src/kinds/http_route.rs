@@ -2,6 +2,8 @@
 //! The whole standard channel of v1.5.
 
 mod read;
+#[cfg(test)]
+mod tests;
 
 use super::Hostname;
 use crate::{At, Place};

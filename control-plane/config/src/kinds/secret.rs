@@ -91,6 +91,10 @@ struct Pem<'a> {
 /// Every value of `data` or `stringData` is checked for its encoding; two are kept.
 fn pems<'a>(at: &Cursor<'a>, encoding: Encoding) -> Pems<'a> {
     let mut found = Pems::default();
+    if let Value::Scalar(_) | Value::List(_) = &at.node.value {
+        at.error::<()>("must be a mapping", "write `name: value` lines below it");
+        return found;
+    }
     for (name, value) in at.entries(|_, value| Some(value.clone())) {
         let text = decode(&value, encoding);
         match name.as_str() {

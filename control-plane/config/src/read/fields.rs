@@ -6,7 +6,7 @@
 //! stand-ins are never seen.
 
 use super::suggest::{quoted_hint, suggestion};
-use crate::tree::{Entry, Mark, Node, Value, shorten};
+use crate::tree::{Entry, Mark, Node, Value, push_field, push_index, shorten};
 use crate::{At, Place, Problem};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -92,18 +92,10 @@ impl Path {
         }
         let mut text = String::new();
         for step in steps.into_iter().rev() {
-            let name = match step {
-                Step::Index(index) => {
-                    text.push_str(&format!("[{index}]"));
-                    continue;
-                }
-                Step::Field(name) => (*name).to_owned(),
-                Step::Key(key) => shorten(key),
-            };
-            match name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
-                true if text.is_empty() => text.push_str(&name),
-                true => text.push_str(&format!(".{name}")),
-                false => text.push_str(&format!("[\"{name}\"]")),
+            match step {
+                Step::Index(index) => push_index(&mut text, *index),
+                Step::Field(name) => push_field(&mut text, name),
+                Step::Key(name) => push_field(&mut text, name),
             }
         }
         text
@@ -330,6 +322,18 @@ impl<'a> Fields<'a> {
     ) {
         let path = self.cursor.path.join(Step::Field(name)).render();
         self.cursor.report.push(Problem::error(place.clone(), path, message).hint(hint));
+    }
+
+    /// A warning about something inside a field.
+    pub(crate) fn warn_at(
+        &self,
+        place: &Place,
+        name: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let path = self.cursor.path.join(Step::Field(name)).render();
+        self.cursor.report.push(Problem::warning(place.clone(), path, message).hint(hint));
     }
 
     fn report_unknown(&self) {

@@ -151,12 +151,25 @@ fn find(group: &str, kind: &str) -> Found {
     }
 }
 
-/// The key of an object by what its document says of itself, if the kind is known.
+/// The key of an object by what a broken document says of itself: of the kind that it names, or that it surely means.
 pub(super) fn key(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Option<Key> {
-    match find(parts(api_version).0, kind) {
-        Found::Known(known) if !matches!(known.treatment, Tool) => Some(known.key(namespace, name)),
-        _ => None,
-    }
+    let known = match find(parts(api_version).0, kind) {
+        Found::Known(known) => Some(known),
+        Found::Unknown | Found::Foreign => meant(parts(api_version).0, kind),
+    };
+    known.filter(|known| !matches!(known.treatment, Tool)).map(|known| known.key(namespace, name))
+}
+
+/// The kind that was meant by one that does not exist: the same name in another group, or a similar one.
+fn meant(group: &str, kind: &str) -> Option<&'static Known> {
+    let of_group = || KINDS.iter().filter(|known| known.group == group);
+    let named = |name: &str| KINDS.iter().find(|known| known.kind == name);
+    named(kind)
+        .or_else(|| {
+            let nearest = suggestion(kind, of_group().map(|known| known.kind))?;
+            of_group().find(|known| known.kind == nearest)
+        })
+        .or_else(|| named(suggestion(kind, KINDS.iter().map(|known| known.kind))?))
 }
 
 impl Known {
@@ -214,17 +227,12 @@ pub(super) fn object(at: &Cursor<'_>) -> Outcome {
         let api_version = f.need("apiVersion", |at| text_ref(at).map(str::to_owned));
         let kind = f.need("kind", |at| text_ref(at).map(str::to_owned));
         if api_version.is_empty() || kind.is_empty() {
-            // without a kind no field can be said to be unknown
-            f.skip_all();
-            return Outcome::Bad(None);
+            // without both no field can be said to be unknown
+            return bad(f, &api_version, &kind);
         }
         match find(parts(&api_version).0, &kind) {
             Found::Known(known) => known_object(f, known, &api_version),
-            Found::Unknown => {
-                unknown(f, &api_version, &kind);
-                f.skip_all();
-                Outcome::Bad(None)
-            }
+            Found::Unknown => unknown(f, &api_version, &kind),
             Found::Foreign => foreign(f, &api_version, &kind),
         }
     })
@@ -283,19 +291,28 @@ fn finish(f: &Fields<'_>, key: Key, named: Named, body: Option<Body>) -> Outcome
     }
 }
 
+/// A document of no kind; perhaps it says whose place it takes.
+fn bad(f: &mut Fields<'_>, api_version: &str, kind: &str) -> Outcome {
+    let named = f.opt("metadata", |at| metadata(at, false)).unwrap_or_default();
+    f.skip_all();
+    match named.name.as_str() {
+        "" => Outcome::Bad(None),
+        name => Outcome::Bad(key(api_version, kind, named.namespace.as_deref(), name)),
+    }
+}
+
 /// A group or a kind that is ours but for a slip.
-fn unknown(f: &mut Fields<'_>, api_version: &str, kind: &str) {
-    let (group, _) = parts(api_version);
+fn unknown(f: &mut Fields<'_>, api_version: &str, kind: &str) -> Outcome {
     let elsewhere: Vec<String> = KINDS.iter().filter(|known| known.kind == kind).map(Known::written_version).collect();
-    if !elsewhere.is_empty() {
+    if elsewhere.is_empty() {
+        let nearest = meant(parts(api_version).0, kind).map(|known| known.kind);
+        let hint = nearest.map_or("Weft has no such kind; remove it, or check its apiVersion".into(), quoted_hint);
+        f.wrong("kind", format!("unknown kind `{}`", shorten(kind)), hint);
+    } else {
         let message = format!("there is no {kind} in {}", shorten(api_version));
         f.wrong("apiVersion", message, format!("write {}", elsewhere.join(" or ")));
-        return;
     }
-    let of_group = KINDS.iter().filter(|known| known.group == group).map(|known| known.kind);
-    let nearest = suggestion(kind, of_group).or_else(|| suggestion(kind, KINDS.iter().map(|known| known.kind)));
-    let hint = nearest.map_or("Weft has no such kind; remove it, or check its apiVersion".into(), quoted_hint);
-    f.wrong("kind", format!("unknown kind `{}`", shorten(kind)), hint);
+    bad(f, api_version, kind)
 }
 
 /// Somebody else's kind: left alone, unless it is one of ours misspelled.
@@ -303,9 +320,7 @@ fn foreign(f: &mut Fields<'_>, api_version: &str, kind: &str) -> Outcome {
     let (group, _) = parts(api_version);
     let known_group = suggestion(group, KINDS.iter().map(|known| known.group).filter(|group| !group.is_empty()));
     if known_group.is_some() || !group.contains('.') || suggestion(kind, read_kinds()).is_some() {
-        unknown(f, api_version, kind);
-        f.skip_all();
-        return Outcome::Bad(None);
+        return unknown(f, api_version, kind);
     }
     let named = f.need("metadata", |at| metadata(at, false));
     f.skip_all();

@@ -1,8 +1,8 @@
 //! "Did you mean": the known name nearest to one that is not.
 
-use strsim::{damerau_levenshtein, jaro_winkler};
+use strsim::damerau_levenshtein;
 
-/// The nearest of `known`, if it is near: a slip of one or two letters, other capitals, a plural, a word left out.
+/// The nearest of `known`, if it is near: a slip of one or two letters, other capitals, a part left out.
 pub(crate) fn suggestion<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     const LONGEST: usize = 64;
     if written.is_empty() || written.len() > LONGEST {
@@ -16,12 +16,12 @@ pub(crate) fn suggestion<'k>(written: &str, known: impl Iterator<Item = &'k str>
 
 fn distance(one: &str, other: &str) -> usize {
     let letters = damerau_levenshtein(one, other);
-    // `backend` for `backendRefs`, `timeout` for `timeouts`
+    // `backend` for `backendRefs`, `timeout` for `timeouts`, `Prefix` for `PathPrefix`
     let shorter = one.len().min(other.len());
-    if shorter >= 4 && (one.starts_with(other) || other.starts_with(one)) && jaro_winkler(one, other) > 0.9 {
-        return letters.min(2);
+    match shorter >= 4 && (one.contains(other) || other.contains(one)) && shorter * 2 > one.len().max(other.len()) {
+        true => letters.min(2),
+        false => letters,
     }
-    letters
 }
 
 pub(crate) fn quoted_hint(name: &str) -> String {

@@ -17,7 +17,7 @@ pub(crate) fn read_destination_rule(f: &mut Fields<'_>) -> Option<DestinationRul
 
 fn spec(f: &mut Fields<'_>) -> Option<DestinationRule> {
     let host = f.must("host", |at| host(at).map(|host| at.at(host)));
-    let traffic_policy = f.opt("trafficPolicy", traffic_policy).unwrap_or_default();
+    let traffic_policy = f.opt("trafficPolicy", traffic_policy).map(Box::new).unwrap_or_default();
     let subsets = f.later("subsets", |at| Some(at.items(0..=1000, subset))).unwrap_or_default();
     let export_to = f.list("exportTo", 0..=1000, sized(1, 253));
     if export_to.iter().any(|namespace| namespace != "*") {

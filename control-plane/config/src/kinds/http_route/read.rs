@@ -46,8 +46,8 @@ fn check_parents(f: &Fields<'_>, parents: &[ParentRef]) {
     for parent in parents {
         let ParentRef { place, group, kind, namespace, name, section_name, port } = parent;
         if let Some(first) = seen.insert((group, kind, namespace, name, section_name, port), place.line) {
-            let message = format!("{kind} {name} is already a parent in line {first}");
-            f.wrong_at(place, "parentRefs", message, "remove one of the two, or name another sectionName or port");
+            let message = format!("{kind} {name} is already a parent in line {first}; a cluster refuses that");
+            f.warn_at(place, "parentRefs", message, "remove one of the two, or name another sectionName or port");
         }
         if group == GATEWAY_GROUP && kind == "Service" {
             let message = format!("there is no Service in {GATEWAY_GROUP}");
@@ -137,24 +137,37 @@ fn check_rule(f: &Fields<'_>, rule: &HttpRule) {
 
 fn one_match(at: &Cursor<'_>) -> Option<HttpMatch> {
     at.fields(|f| {
-        let matches = HttpMatch {
+        let mut matches = HttpMatch {
             place: f.place(),
             path: f.opt("path", path_match).unwrap_or_else(|| HttpPathMatch::Prefix("/".into())),
             headers: f.list("headers", 0..=16, header_match),
             query_params: f.list("queryParams", 0..=16, query_match),
             method: f.opt("method", one_of(&METHODS.map(|method| (method, method.to_owned())))),
         };
-        check_once(f, "headers", matches.headers.iter().map(|header| &header.name));
-        check_once(f, "queryParams", matches.query_params.iter().map(|query| &query.name));
+        keep_first(f, "headers", &mut matches.headers, |header| &header.name);
+        keep_first(f, "queryParams", &mut matches.query_params, |query| &query.name);
         matches
     })
+}
+
+/// Of several entries of one name only the first counts, as the Gateway API says of header and parameter matches.
+fn keep_first<T>(f: &Fields<'_>, field: &'static str, entries: &mut Vec<T>, name: fn(&T) -> &String) {
+    let mut seen = HashSet::new();
+    entries.retain(|entry| {
+        let is_first = seen.insert(name(entry).clone());
+        if !is_first {
+            let message = format!("names {} twice; only the first counts", name(entry));
+            f.warn_at(&f.place(), field, message, "write one entry; a RegularExpression can say several values");
+        }
+        is_first
+    });
 }
 
 /// Each name once in a list.
 fn check_once<'n>(f: &mut Fields<'_>, field: &'static str, names: impl Iterator<Item = &'n String>) {
     let mut seen = HashSet::new();
     for name in names.filter(|name| !seen.insert(*name)) {
-        f.wrong(field, format!("names {name} twice"), "write one entry; a RegularExpression can say several values");
+        f.wrong(field, format!("names {name} twice"), "write each name once");
     }
 }
 
