@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reference::{Gateway, Match, Path, Request, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use weft_config::compile::Mesh;
 use weft_model::listener::Handler;
 use weft_model::node::Role;
@@ -47,7 +48,7 @@ fn compile(yaml: &str) -> BTreeMap<u16, Table> {
     let (world, _) = weft_config::merge([("generated.yaml", &parsed)].into_iter());
     let node = Node {
         role: Role::Gateway,
-        address: "127.0.0.1".parse().unwrap(),
+        address: Ipv4Addr::LOCALHOST.into(),
         pod: "edge-0".into(),
         namespace: "infra".into(),
         workload: "edge".into(),
@@ -67,7 +68,7 @@ fn compile(yaml: &str) -> BTreeMap<u16, Table> {
         let Resource::Listener(listener) = resource else { continue };
         let [chain] = listener.chains.as_slice() else { panic!("HTTP listeners of a port share one chain") };
         let Handler::Http(http) = &chain.handler else { panic!("an HTTP listener") };
-        let table = Table::compile(tables[http.route_table.as_str()]).unwrap();
+        let table = Table::compile(tables[http.route_table.as_str()]).expect("what was read compiles");
         by_port.insert(listener.address.port(), table);
     }
     by_port
@@ -77,7 +78,10 @@ fn compile(yaml: &str) -> BTreeMap<u16, Table> {
 fn find(table: &Table, request: &Request) -> Option<String> {
     let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
-        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes()).expect("a generated name"),
+            HeaderValue::from_str(value).expect("a generated value"),
+        );
     }
     let query: Vec<String> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let query = query.join("&");
@@ -86,7 +90,7 @@ fn find(table: &Table, request: &Request) -> Option<String> {
         host: &host,
         path: &request.path,
         query: (!query.is_empty()).then_some(query.as_str()),
-        method: &Method::from_bytes(request.method.as_bytes()).unwrap(),
+        method: &Method::from_bytes(request.method.as_bytes()).expect("a generated method"),
         headers: &headers,
     };
     table.find(&head).ok().map(|index| table.routes()[index].name.clone())

@@ -206,7 +206,7 @@ fn whole(expression: &str, text: &str) -> bool {
         static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
     }
     COMPILED.with_borrow_mut(|compiled| {
-        let new = || Regex::new(&format!("^({expression})$")).unwrap();
+        let new = || Regex::new(&format!("^({expression})$")).expect("a generated expression");
         compiled.entry(expression.to_owned()).or_insert_with(new).is_match(text)
     })
 }
