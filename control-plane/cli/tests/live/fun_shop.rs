@@ -60,7 +60,8 @@ fn preflight(mesh: &Mesh, path: &str, origin: &str, method: &str, headers: &str)
         ("accept-encoding", "gzip, deflate, br, zstd"),
         ("accept-language", "en-US,en;q=0.9"),
     ];
-    let asked = asked.into_iter().filter(|(name, value)| *name != "access-control-request-headers" || !value.is_empty());
+    let asked =
+        asked.into_iter().filter(|(name, value)| *name != "access-control-request-headers" || !value.is_empty());
     let answer = mesh.ask("OPTIONS", path, &asked.collect::<Vec<_>>(), "");
     assert!((200..300).contains(&answer.status), "a preflight must be answered with success: {}", answer.head);
     assert_eq!(answer.body, "");
@@ -101,7 +102,9 @@ fn the_fun_shop_works_for_curl_and_for_browsers() {
         let answer = mesh.get(path).json();
         assert_eq!((&answer["service"], &answer["path"]), (&service.into(), &path.into()));
     }
-    for path in ["/", "/carts/7", "/carts/cancellations", "/carts/7/8/cancellations", "/carts/7/cancellationsx", "/ordersx"] {
+    for path in
+        ["/", "/carts/7", "/carts/cancellations", "/carts/7/8/cancellations", "/carts/7/cancellationsx", "/ordersx"]
+    {
         assert_eq!(mesh.get(path).status, 404, "{path}");
     }
 

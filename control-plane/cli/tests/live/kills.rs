@@ -23,6 +23,10 @@ fn place(mesh: &Mesh, orders: usize, qty: u64) {
 
 /// Waits until every order has its one delivery and the inventory agrees with both; returns how many orders there are.
 fn settled(mesh: &Mesh) -> usize {
+    mesh.until("the gateway has heard that all are ready", |mesh| {
+        let fine = |path| mesh.try_get(path).is_some_and(|answer| answer.status == 200);
+        ["/orders", "/deliveries", "/inventories/1"].into_iter().all(fine).then_some(())
+    });
     let orders = all(mesh, "/orders");
     let status: BTreeMap<String, bool> =
         orders.iter().map(|o| (o["orderId"].to_string(), o["status"] == "CANCELED")).collect();
@@ -140,10 +144,6 @@ fn killed_at_random_under_orders_the_account_is_right() {
     });
     mesh.until("all are ready again", |mesh| {
         mesh.fleet()["pods"].as_array()?.iter().all(|pod| pod["ready"] == true).then_some(())
-    });
-    mesh.until("all answer", |mesh| {
-        let fine = |path| mesh.try_get(path).is_some_and(|answer| answer.status == 200);
-        ["/orders", "/deliveries", "/inventories/1"].into_iter().all(fine).then_some(())
     });
     let orders = settled(&mesh);
     assert!(orders as u64 >= taken.load(Ordering::Acquire), "what was confirmed is there");

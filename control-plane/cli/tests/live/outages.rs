@@ -20,13 +20,13 @@ async fn a_broken_file_is_named_and_hurts_nobody() {
     live(&mesh, "inventories", 1);
     let load = load(&mesh).await;
 
-    // A field that says nothing, at line 16, column 18; other files' edits go live all the same.
+    // A field that says nothing, at line 17, column 18; other files' edits go live all the same.
     let broken = format!("{}      timeouts:\n        request: 10 seconds\n", route("inventories", "product", 2));
     mesh.save("gateway/inventories.yaml", &broken);
     mesh.save("gateway/orders.yaml", &route("orders", "order", 3));
     live(&mesh, "orders", 3);
     assert_eq!(edit_at(&mesh, "/inventories"), Some(1), "the last good version");
-    let wanted = ["inventories.yaml:16:18", "spec.rules[0].timeouts.request", "10s"];
+    let wanted = ["inventories.yaml:17:18", "spec.rules[0].timeouts.request", "10s"];
     let named = |text: &str| wanted.iter().all(|wanted| text.contains(wanted));
     let check = mesh::weft(&["check", &mesh.manifest("").display().to_string()]);
     assert_eq!(check.status.code(), Some(1));

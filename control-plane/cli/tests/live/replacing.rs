@@ -19,8 +19,9 @@ impl Proxy {
         command.args(["--control-plane", &address(mesh, 0, 1, 15010).to_string()]);
         command.args(["--admin", &at(15000).to_string(), "--metrics", &at(15090).to_string()]);
         command.arg("--state-file").arg(file("state")).arg("--access-log").arg(file("access.log"));
+        let log = std::fs::File::options().create(true).append(true).open(file("log")).unwrap();
         let mut command = tokio::process::Command::from(command);
-        Proxy(command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap())
+        Proxy(command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap())
     }
 
     fn pid(&self) -> u32 {
