@@ -111,6 +111,13 @@ proptest! {
 
 proptest! {
     #[test]
+    fn timestamps_are_those_of_a_calendar_library(millis in 0u64..253_402_300_799_999) {
+        let line = line(&Record::at(UNIX_EPOCH + Duration::from_millis(millis)));
+        let expected = jiff::Timestamp::from_millisecond(millis as i64).unwrap();
+        prop_assert_eq!(line["start_time"].as_str().unwrap(), format!("{expected:.3}"));
+    }
+
+    #[test]
     fn addresses_and_numbers_are_written_as_everybody_writes_them(
         address in any::<std::net::SocketAddr>(),
         bytes in any::<u64>(),
@@ -119,6 +126,14 @@ proptest! {
         prop_assert_eq!(line["upstream_host"].as_str().unwrap(), address.to_string());
         prop_assert_eq!(line["bytes_sent"].as_u64(), Some(bytes));
     }
+}
+
+#[test]
+fn times_that_have_no_four_digit_year_are_the_nearest_that_have_one() {
+    let before = UNIX_EPOCH - Duration::from_secs(1);
+    let after = UNIX_EPOCH + Duration::from_secs(400_000_000_000);
+    assert_eq!(line(&Record::at(before))["start_time"], "1970-01-01T00:00:00.000Z");
+    assert_eq!(line(&Record::at(after))["start_time"], "9999-12-31T23:59:59.000Z");
 }
 
 fn lines_of(path: &Path) -> Vec<Value> {
