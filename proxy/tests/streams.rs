@@ -7,10 +7,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use weft_testkit::client::{body, boxed};
 use weft_testkit::mesh::{Mesh, Plane};
-use weft_testkit::{Act, Answer, Client, Gate, Reply, Upstream, in_time};
+use weft_testkit::raw::RawUpstream;
+use weft_testkit::{Act, Answer, Client, Gate, RawClient, Reply, Upstream, in_time};
 
 /// client → gateway → sidecar → app; `protocol` is the port's name.
 struct Shop {
@@ -150,7 +152,11 @@ async fn a_caller_that_does_not_read_stops_the_upstream() {
         let request = client.request("GET", "a", "/zeros").body(body("")).expect("a request");
         let mut response = client.start(request).await.expect("a head");
         let stalled = settled(|| shop.app.sent()).await - before;
-        assert!(stalled < BUFFERS, "{stalled} bytes were taken from the upstream, though nobody reads them");
+        assert!(
+            stalled < BUFFERS,
+            "{stalled} bytes were taken from the upstream over {:?}, though nobody reads them",
+            response.version()
+        );
         let mut length = 0;
         while let Some(frame) = response.frame().await {
             length += frame.expect("no error").into_data().expect("data").len() as u64;
@@ -189,4 +195,42 @@ async fn an_upstream_that_does_not_read_stops_the_caller() {
         let reply = in_time("the upload's end", upload).await.expect("no panic").expect("a whole reply");
         assert_eq!(reply.text(), WHOLE.to_string());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_carries_any_bytes_from_the_first_on_and_ends_side_by_side() {
+    let mut mesh = Mesh::start().await;
+    let pod = mesh.pod("chat", &[("http", 8080)]);
+    let _app = RawUpstream::at(pod.app(8080), |mut stream, _| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a whole head"));
+        }
+        let head = String::from_utf8(head).expect("a head of text").to_ascii_lowercase();
+        assert!(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n"), "{head}");
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nfirst";
+        stream.write_all(switch).await.expect("the proxy reads");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.expect("the caller ends its side");
+        rest.reverse();
+        stream.write_all(&rest).await.expect("the caller reads on");
+    })
+    .await;
+    mesh.route("chat", "edge", "  - backendRefs: [{name: chat, port: 8080}]\n");
+    let sidecar = mesh.sidecar(&pod).await;
+    let gateway = mesh.gateway("edge").await;
+    let mut client = RawClient::connect(gateway.at(8080)).await;
+    client
+        .send("GET /chat HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\n\x00early")
+        .await;
+    let head = in_time("an answer", client.head()).await.expect("a head");
+    assert_eq!(head.status, 101, "{:?} {:?}", gateway.logged("/chat", 1).await, sidecar.log());
+    assert_eq!(in_time("the first bytes", client.exactly(5)).await.expect("bytes"), b"first");
+    client.send(b"\xff\r\n").await;
+    let (mut stream, ahead) = client.into_stream();
+    assert!(ahead.is_empty());
+    stream.shutdown().await.expect("half closing works");
+    let mut rest = Vec::new();
+    in_time("the rest", stream.read_to_end(&mut rest)).await.expect("an orderly end");
+    assert_eq!(rest, b"\n\r\xffylrae\0");
 }

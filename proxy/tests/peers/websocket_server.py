@@ -2,12 +2,16 @@ import asyncio
 import sys
 
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 
 async def echo(connection):
-    await connection.send("welcome to " + connection.request.path)
-    async for message in connection:
-        await connection.send(message)
+    try:
+        await connection.send("welcome to " + connection.request.path)
+        async for message in connection:
+            await connection.send(message)
+    except ConnectionClosed:
+        pass  # with whatever code the client chose
 
 
 async def main():

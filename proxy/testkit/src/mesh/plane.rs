@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_model::Node;
-use weft_model::node::Role;
 use weft_proxy::{AccessLog, Bind, DataPlane, Settings};
 
 /// A running data plane. Dropped, it stops.
@@ -62,10 +61,6 @@ impl Plane {
         let (shutdown, running) = self.running.take().expect("it runs");
         shutdown.cancel();
         crate::in_time("the data plane's end", running).await.expect("no panic").expect("no error");
-    }
-
-    pub(super) fn role(&self) -> Role {
-        self.settings.node.role
     }
 
     /// Its own address, with a port.
