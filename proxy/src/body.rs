@@ -68,29 +68,33 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Streaming {
-        body: Incoming,
-        meter: Rc<Meter>,
-        mirrors: Vec<mpsc::Sender<Bytes>>,
-    },
+    Streaming(Box<Streaming>),
     /// The copy that a mirror is sent.
     Copied(mpsc::Receiver<Bytes>),
+}
+
+/// A caller's body on its way. Boxed, so that requests without one stay small: they are moved a lot.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    body: Incoming,
+    meter: Rc<Meter>,
+    mirrors: Vec<mpsc::Sender<Bytes>>,
 }
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming, meter: &Rc<Meter>) -> Self {
         match body.is_end_stream() {
             true => RequestBody::Empty,
-            false => RequestBody::Streaming { body, meter: meter.clone(), mirrors: Vec::new() },
+            false => RequestBody::Streaming(Box::new(Streaming { body, meter: meter.clone(), mirrors: Vec::new() })),
         }
     }
 
     /// A copy of what this body will carry. A reader who falls behind loses the rest: the original never waits for it.
     pub(crate) fn copied(&mut self) -> RequestBody {
         match self {
-            RequestBody::Streaming { mirrors, .. } => {
+            RequestBody::Streaming(streaming) => {
                 let (sender, receiver) = mpsc::channel(MIRROR_FRAMES);
-                mirrors.push(sender);
+                streaming.mirrors.push(sender);
                 RequestBody::Copied(receiver)
             }
             RequestBody::Empty | RequestBody::Copied(_) => RequestBody::Empty,
@@ -109,7 +113,8 @@ impl Body for RequestBody {
         match &mut *self {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Copied(data) => data.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
-            RequestBody::Streaming { body, meter, mirrors } => {
+            RequestBody::Streaming(streaming) => {
+                let Streaming { body, meter, mirrors } = &mut **streaming;
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 meter.moved();
                 match &frame {
@@ -131,7 +136,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Empty => true,
-            RequestBody::Streaming { body, .. } => body.is_end_stream(),
+            RequestBody::Streaming(streaming) => streaming.body.is_end_stream(),
             RequestBody::Copied(_) => false,
         }
     }
@@ -139,7 +144,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Streaming { body, .. } => body.size_hint(),
+            RequestBody::Streaming(streaming) => streaming.body.size_hint(),
             RequestBody::Copied(_) => SizeHint::default(),
         }
     }

@@ -4,6 +4,7 @@ use crate::body::Meter;
 use crate::detect::{self, Protocol};
 use crate::head::Found;
 use crate::live::LiveCluster;
+use crate::quiet::Quiet;
 use crate::snapshot::{LiveChain, LiveListener};
 use crate::wire::{Phase, Watch, Wire};
 use crate::worker::{LocalTable, Worker};
@@ -261,7 +262,7 @@ async fn choose_and_serve(
             Some((protocol, ahead)) => (Some(protocol), ahead),
         },
     };
-    let wire = Wire::new(stream, ahead);
+    let wire = Wire::new(Quiet::new(stream), ahead);
     if protocol == Some(Protocol::Tls) && listener.chains.iter().any(|chain| chain.tls.is_some()) {
         let accepting = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), wire);
         let start = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await??;

@@ -1,7 +1,7 @@
 //! Heads made fit to be passed on: what belongs to one hop stays on it (RFC 9110 §7.6.1), what tells
 //! the next hop who asked is added.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Response, Uri, Version, request};
 use smallvec::SmallVec;
@@ -113,14 +113,16 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Appends the peer to `x-forwarded-for`.
 pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
-    let joined = match headers.get(X_FORWARDED_FOR) {
-        None => peer.clone(),
-        Some(before) => {
-            let joined = [before.as_bytes(), b",", peer.as_bytes()].concat();
-            HeaderValue::from_bytes(&joined).expect("two header values joined by a comma are one")
+    match headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(none) => {
+            none.insert(peer.clone());
         }
-    };
-    headers.insert(X_FORWARDED_FOR, joined);
+        Entry::Occupied(mut before) => {
+            let lines: Vec<&[u8]> = before.iter().map(HeaderValue::as_bytes).chain([peer.as_bytes()]).collect();
+            let joined = HeaderValue::from_bytes(&lines.join(&b","[..]));
+            before.insert(joined.expect("header values joined by commas are one"));
+        }
+    }
 }
 
 /// Gives a request the form in which HTTP/1 or HTTP/2 wants it, for this authority and, if it changed, this path.

@@ -27,6 +27,7 @@ mod inspect;
 mod live;
 mod mirror;
 mod nudge;
+mod quiet;
 mod recorder;
 mod rejection;
 mod resolver;

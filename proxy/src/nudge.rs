@@ -6,6 +6,7 @@
 
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
 /// The connection's own waker.
@@ -15,7 +16,10 @@ pub(crate) struct Nudge {
 }
 
 #[derive(Default)]
-struct User(Mutex<Option<Waker>>);
+struct User {
+    task: Mutex<Option<Waker>>,
+    woken: AtomicBool,
+}
 
 impl Nudge {
     pub(crate) fn new() -> Nudge {
@@ -25,7 +29,7 @@ impl Nudge {
 
     /// From now on this task is woken.
     pub(crate) fn user(&self, waker: &Waker) {
-        let mut user = self.user.0.lock();
+        let mut user = self.user.task.lock();
         if !user.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *user = Some(waker.clone());
         }
@@ -33,7 +37,13 @@ impl Nudge {
 
     /// From now on nobody is.
     pub(crate) fn nobody(&self) {
-        *self.user.0.lock() = None;
+        *self.user.task.lock() = None;
+    }
+
+    /// Whether it was woken since this was asked last.
+    pub(crate) fn take_woken(&self) -> bool {
+        // Most often it was not, and then nothing need be written.
+        self.user.woken.load(Ordering::Relaxed) && self.user.woken.swap(false, Ordering::Acquire)
     }
 
     /// What the connection is polled with.
@@ -48,8 +58,9 @@ impl Wake for User {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(user) = &*self.0.lock() {
-            user.wake_by_ref();
+        self.woken.store(true, Ordering::Release);
+        if let Some(task) = &*self.task.lock() {
+            task.wake_by_ref();
         }
     }
 }

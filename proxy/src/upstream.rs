@@ -11,6 +11,7 @@ use crate::body::RequestBody;
 use crate::connect::{ConnectError, connect};
 use crate::live::LiveCluster;
 use crate::nudge::Nudge;
+use crate::quiet::Quiet;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -49,7 +50,7 @@ where
 pub(crate) struct Lease {
     sender: http1::SendRequest<RequestBody>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    connection: Option<http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>>,
     nudge: Nudge,
     served: u32,
     idle_since: Instant,
@@ -58,7 +59,7 @@ pub(crate) struct Lease {
 impl Lease {
     async fn open(address: SocketAddr, timeout: Duration, now: Instant) -> Result<Box<Lease>, ConnectError> {
         let stream = connect(address, timeout).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
         let nudge = Nudge::new();
         let mut lease = Box::new(Lease { sender, connection: Some(connection), nudge, served: 0, idle_since: now });
         // Its first turn makes it ask for a request.
@@ -95,7 +96,7 @@ impl Lease {
         let mut connection = self.connection.take()?;
         poll_fn(|cx| connection.poll_without_shutdown(cx)).await.ok()?;
         let parts = connection.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner().into_inner(), parts.read_buf))
     }
 
     /// Whether another exchange may follow. From now on nobody is woken.
@@ -121,7 +122,7 @@ impl Lease {
 
 /// Polls a connection's driver. One that has ended is dropped, which gives back what waits in its queue unsent.
 fn drive(
-    connection: &mut Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    connection: &mut Option<http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>>,
     nudge: &Nudge,
     cx: &mut Context<'_>,
 ) {
