@@ -104,8 +104,10 @@ impl Screen {
             Change::Crashed { how, again_in } => {
                 anstream::println!("  {} {part} {how}; again in {:.1} s", paint(BAD, "✗"), again_in.as_secs_f32());
                 let Some(log) = fleet.log(part) else { return };
-                for line in last_words(log, 3) {
-                    anstream::println!("      {}", paint(DIM, line));
+                // One that was killed did not know, and has said nothing of it.
+                let words = if how.starts_with("was killed") { Vec::new() } else { last_words(log, 3) };
+                for line in words {
+                    anstream::println!("      {}", paint(DIM, line.chars().take(200).collect::<String>()));
                 }
                 anstream::println!("      {}", paint(DIM, format!("from {}", log.display())));
             }

@@ -48,7 +48,7 @@ pub(crate) struct PodState {
 impl View {
     /// One row for each process, a pod's two in one.
     pub(crate) fn table(&self) -> Table {
-        let mut table = Table::new(["WHO", "ADDRESS", "STATUS", "RESTARTS", "PID", "SIDECAR'S", "LOG"]);
+        let mut table = Table::new(["WHO", "ADDRESS", "STATUS", "RESTARTS", "PID", "SIDECAR PID", "LOG"]);
         if let Some(process) = &self.control_plane {
             table.row(own_row("control plane".to_owned(), self.monitoring.clone(), process));
         }
