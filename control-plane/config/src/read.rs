@@ -9,6 +9,7 @@ mod fields;
 mod http;
 mod known;
 mod meta;
+mod report;
 mod scalars;
 mod suggest;
 #[cfg(test)]
@@ -19,14 +20,18 @@ pub(crate) use http::*;
 pub(crate) use meta::template_metadata;
 pub(crate) use scalars::*;
 
-use crate::tree::{self, MAX_NODES, Mark, Node};
+use crate::tree::{self, Mark, Node};
 use crate::{Key, Object, Place, Problem};
 use documents::Document;
-use fields::Report;
+use report::{File, MAX_FILE_PROBLEMS, Report};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Larger files are refused; Kubernetes itself takes objects of about 1.5 MiB.
 pub const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Files of more documents are refused.
+pub const MAX_DOCUMENTS: usize = 10_000;
 
 /// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,58 +55,72 @@ pub struct BadDocument {
 /// Reads one file. `file` is its name for people. Never fails as a whole: see [`Parsed`].
 pub fn read(file: &str, text: &str) -> Parsed {
     let file: Arc<str> = file.into();
-    let mut parsed = Parsed::default();
+    let mut reading = Reading { file: File::new(file.clone()), parsed: Parsed::default(), unlisted: 0 };
+    let start = Place { file, line: 1, column: 1 };
     if text.len() > MAX_FILE_BYTES {
-        let place = Place { file, line: 1, column: 1 };
         let message = format!("the file has {} bytes; at most {MAX_FILE_BYTES} are read", text.len());
-        parsed.problems.push(Problem::error(place.clone(), "", message).hint("split it into several files"));
-        parsed.bad.push(BadDocument { key: None, place });
-        return parsed;
+        return reading.refuse(start, message);
     }
-    let mut allowance = MAX_NODES;
-    for document in documents::split(text) {
-        parsed.document(&file, &document, &mut allowance);
+    let documents = documents::split(text);
+    if documents.len() > MAX_DOCUMENTS {
+        let message = format!("the file has {} documents; at most {MAX_DOCUMENTS} are read", documents.len());
+        return reading.refuse(start, message);
     }
-    parsed.problems.sort_by(|one, other| one.place.cmp(&other.place));
-    parsed
+    for document in documents {
+        reading.document(&document);
+    }
+    reading.finish()
 }
 
-impl Parsed {
-    fn document(&mut self, file: &Arc<str>, document: &Document<'_>, allowance: &mut usize) {
-        let (roots, faults) = tree::parse(document.text, document.first_line, allowance);
-        let report = Report::new(file.clone());
+/// One file on its way.
+struct Reading {
+    file: Rc<File>,
+    parsed: Parsed,
+    unlisted: usize,
+}
+
+impl Reading {
+    fn document(&mut self, document: &Document<'_>) {
+        let mut allowance = self.file.allowance.get();
+        let (roots, faults) = tree::parse(document.text, document.first_line, &mut allowance);
+        self.file.allowance.set(allowance);
+        let report = Report::new(&self.file);
         for fault in faults {
             let problem = Problem::error(report.place(fault.mark), fault.path, fault.message);
             report.push(Problem { hint: fault.hint, ..problem });
         }
-        if roots.is_empty() && report.has_errors() {
-            let place = report.place(Mark { line: document.content_line, column: 1 });
-            self.settle(report, place, Outcome::Bad(documents::guess_key(document.text)));
-            return;
-        }
         // a second root takes a `...` line, and those are cut at
-        if let Some(root) = roots.first() {
-            self.root(report, root);
+        match roots.first() {
+            Some(root) => self.root(report, root),
+            None => {
+                let place = report.place(Mark { line: document.content_line, column: 1 });
+                let key = if report.has_errors() { documents::guess_key(document.text) } else { None };
+                self.settle(report, place, Outcome::Bad(key));
+            }
         }
     }
 
     /// One document's tree: an object, or a `List` of them.
     fn root(&mut self, report: Report, root: &Node) {
         let cursor = Cursor::root(&report, root);
-        let outcome = match known::list_items(&cursor) {
-            None => known::object(&cursor),
-            Some(items) => {
-                for item in items {
-                    let report = Report::new(report.file());
-                    let cursor = item.on(&report);
-                    let (place, outcome) = (cursor.place(), known::object(&cursor));
-                    self.settle(report, place, outcome);
-                }
-                Outcome::Nothing
-            }
-        };
         let place = cursor.place();
-        self.settle(report, place, outcome);
+        // what is wrong with the text may be in any of the items
+        let broken = report.has_errors();
+        let Some(items) = known::list_items(&cursor) else {
+            let outcome = known::object(&cursor);
+            return self.settle(report, place, outcome);
+        };
+        for item in items {
+            let report = Report::new(&self.file);
+            let cursor = item.on(&report);
+            let (place, outcome) = (cursor.place(), known::object(&cursor));
+            let outcome = if broken { outcome.spoilt() } else { outcome };
+            if let (true, Outcome::Bad(key)) = (broken && !report.has_errors(), &outcome) {
+                self.parsed.bad.push(BadDocument { key: key.clone(), place: place.clone() });
+            }
+            self.settle(report, place, outcome);
+        }
+        self.settle(report, place, Outcome::Nothing);
     }
 
     /// Keeps what came of a document: its problems under its name, and the object if there is no error.
@@ -112,11 +131,33 @@ impl Parsed {
             Outcome::Whole(object) => (Some(object.key.clone()), Some(object)),
         };
         match object {
-            _ if report.has_errors() => self.bad.push(BadDocument { key: key.clone(), place }),
-            Some(object) => self.objects.push(Arc::new(*object)),
+            _ if report.has_errors() => self.parsed.bad.push(BadDocument { key: key.clone(), place }),
+            Some(object) => self.parsed.objects.push(Arc::new(*object)),
             None => {}
         }
-        self.problems.extend(report.finish().into_iter().map(|problem| Problem { object: key.clone(), ..problem }));
+        for problem in report.finish() {
+            if self.parsed.problems.len() < MAX_FILE_PROBLEMS {
+                self.parsed.problems.push(Problem { object: key.clone(), ..problem });
+            } else {
+                self.unlisted += 1;
+            }
+        }
+    }
+
+    fn refuse(mut self, place: Place, message: String) -> Parsed {
+        let problem = Problem::error(place.clone(), "", message).hint("split it into several files");
+        self.parsed.problems.push(problem);
+        self.parsed.bad.push(BadDocument { key: None, place });
+        self.finish()
+    }
+
+    fn finish(mut self) -> Parsed {
+        self.parsed.problems.sort_by(|one, other| one.place.cmp(&other.place));
+        if let (more @ 1.., Some(last)) = (self.unlisted, self.parsed.problems.last()) {
+            let more = Problem::error(last.place.clone(), "", format!("and {more} more problems in this file"));
+            self.parsed.problems.push(more);
+        }
+        self.parsed
     }
 }
 
@@ -127,4 +168,14 @@ enum Outcome {
     /// No object, but perhaps its name.
     Bad(Option<Key>),
     Whole(Box<Object>),
+}
+
+impl Outcome {
+    /// The same, without its object.
+    fn spoilt(self) -> Outcome {
+        match self {
+            Outcome::Whole(object) => Outcome::Bad(Some(object.key)),
+            other => other,
+        }
+    }
 }

@@ -5,66 +5,13 @@
 //! Where a required value cannot be had, its type's empty value stands in: an object with a single error is thrown away, so
 //! stand-ins are never seen.
 
+use super::report::Report;
 use super::suggest::{quoted_hint, suggestion};
-use crate::tree::{Entry, Mark, Node, Value, push_field, push_index, shorten};
+use crate::tree::{Entry, Node, Value, push_field, push_index, shorten};
 use crate::{At, Place, Problem};
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
-use std::sync::Arc;
-
-/// More problems in one document are counted, not listed.
-pub(crate) const MAX_PROBLEMS: usize = 500;
-
-/// What was found wrong in one document.
-pub(crate) struct Report {
-    file: Arc<str>,
-    problems: RefCell<Vec<Problem>>,
-    errors: Cell<usize>,
-    unlisted: Cell<usize>,
-}
-
-impl Report {
-    pub(crate) fn new(file: Arc<str>) -> Self {
-        Report { file, problems: RefCell::default(), errors: Cell::new(0), unlisted: Cell::new(0) }
-    }
-
-    pub(crate) fn place(&self, mark: Mark) -> Place {
-        Place { file: self.file.clone(), line: mark.line, column: mark.column }
-    }
-
-    pub(crate) fn push(&self, problem: Problem) {
-        self.errors.set(self.errors.get() + usize::from(problem.is_error()));
-        if self.is_full() {
-            self.unlisted.set(self.unlisted.get() + 1);
-        } else {
-            self.problems.borrow_mut().push(problem);
-        }
-    }
-
-    pub(crate) fn file(&self) -> Arc<str> {
-        self.file.clone()
-    }
-
-    fn is_full(&self) -> bool {
-        self.problems.borrow().len() >= MAX_PROBLEMS
-    }
-
-    pub(crate) fn has_errors(&self) -> bool {
-        self.errors.get() > 0
-    }
-
-    /// All of them; if there were too many to list, the last one says how many more.
-    pub(crate) fn finish(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        if let (more @ 1.., Some(last)) = (self.unlisted.get(), problems.last()) {
-            let more = Problem::error(last.place.clone(), "", format!("and {more} more problems in this document"));
-            problems.push(more);
-        }
-        problems
-    }
-}
 
 /// From the document's root to a node; cheap to extend, written out only in problems.
 #[derive(Clone, Default)]

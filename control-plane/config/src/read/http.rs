@@ -4,7 +4,6 @@ use super::fields::Cursor;
 use super::scalars::sized;
 use crate::tree::shorten;
 use http::{HeaderName, HeaderValue};
-use regex::bytes::RegexBuilder;
 
 /// The Gateway API's methods.
 pub(crate) const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -81,27 +80,14 @@ pub(crate) fn replacement_path(at: &Cursor<'_>) -> Option<String> {
     }
 }
 
-/// The largest compiled expression; the data plane has the same limit.
-const EXPRESSION_LIMIT_BYTES: usize = 1 << 20;
-
 /// An expression of RE2's syntax that compiles to a bounded size.
 pub(crate) fn expression(most: usize) -> impl Fn(&Cursor<'_>) -> Option<String> {
     move |at| {
         let written = sized(1, most)(at)?;
-        let reason = match RegexBuilder::new(&written).size_limit(EXPRESSION_LIMIT_BYTES).build() {
-            Ok(_) => return Some(written),
-            Err(regex::Error::CompiledTooBig(limit)) => {
-                let message = format!("\"{}\" needs more than {limit} bytes when compiled", shorten(&written));
-                return at.error(message, "repeat less: {1,20} rather than {1,2000}");
-            }
-            Err(error) => error.to_string(),
-        };
-        // the last line of the crate's drawing says what is wrong
-        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        at.error(
-            format!("\"{}\" is not a regular expression: {reason}", shorten(&written)),
-            "write it in RE2's syntax; it has no look-around and no back-references",
-        )
+        match at.report.expression(&written) {
+            None => Some(written),
+            Some((fault, hint)) => at.error(format!("\"{}\" {fault}", shorten(&written)), hint),
+        }
     }
 }
 

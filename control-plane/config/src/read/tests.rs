@@ -219,9 +219,52 @@ fn too_large_a_file_is_refused_in_words() {
 fn countless_mistakes_are_counted_not_listed() {
     let fields: String = (0..2000).map(|at| format!("unknown{at}: 1\n")).collect();
     let parsed = read("f", &format!("{NAMESPACE}{fields}"));
-    assert_eq!(parsed.problems.len(), fields::MAX_PROBLEMS + 1);
+    assert_eq!(parsed.problems.len(), report::MAX_PROBLEMS + 1);
     assert!(parsed.problems.iter().any(|problem| problem.message == "and 1500 more problems in this document"));
     assert_eq!(parsed.objects, []);
+}
+
+#[test]
+fn a_file_lists_so_many_problems_and_counts_the_rest() {
+    let fields: String = (0..600).map(|at| format!("unknown{at}: 1\n")).collect();
+    let parsed = read("f", &vec![format!("{NAMESPACE}{fields}"); 12].join("---\n"));
+    assert_eq!(parsed.problems.len(), report::MAX_FILE_PROBLEMS + 1);
+    let expected =
+        format!("and {} more problems in this file", 12 * (report::MAX_PROBLEMS + 1) - report::MAX_FILE_PROBLEMS);
+    assert_eq!(parsed.problems.last().map(|problem| problem.message.as_str()), Some(expected.as_str()));
+    assert_eq!(parsed.bad.len(), 12);
+}
+
+#[test]
+fn too_many_documents_are_refused_in_words() {
+    let parsed = read("f", &"a: 1\n---\n".repeat(MAX_DOCUMENTS + 1));
+    assert_eq!(parsed.problems.len(), 1);
+    assert_eq!(bad(&parsed), [(None, 1)]);
+}
+
+#[test]
+fn expressions_are_checked_once_each_and_no_more_than_so_many() {
+    let route = |expression: usize| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{expression}}}\n\
+             spec: {{rules: [{{matches: [{{path: {{type: RegularExpression, value: a{expression}}}}}]}}]}}\n"
+        )
+    };
+    let repeated: Vec<String> = (0..report::MAX_EXPRESSIONS * 2).map(|at| route(at % 10)).collect();
+    assert_eq!(read("f", &repeated.join("---\n")).problems, []);
+    let different: Vec<String> = (0..=report::MAX_EXPRESSIONS).map(route).collect();
+    let found = read("f", &different.join("---\n")).problems;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.contains("more than 1000 regular expressions in one file"), "{found:?}");
+}
+
+#[test]
+fn a_list_with_a_fault_in_its_text_gives_no_object_but_their_names() {
+    let text = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "name": "b"}}]}"#;
+    let parsed = read("f", text);
+    assert_eq!((parsed.objects.len(), parsed.problems.len()), (0, 1));
+    assert!(bad(&parsed).contains(&(Some("Namespace a".into()), 2)), "{parsed:?}");
 }
 
 #[test]
