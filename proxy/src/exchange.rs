@@ -141,6 +141,9 @@ impl Exchange {
 
     /// Finds the route, and what it says to do.
     pub(crate) fn decide(&mut self, parts: &request::Parts) -> Result<Decision, Rejection> {
+        if self.found.hosts {
+            return Err(Rejection::BadRequest("it has more than one host header"));
+        }
         let Some(host) = head::host(parts) else {
             return Err(Rejection::BadRequest("the host header is missing or is not text"));
         };

@@ -24,14 +24,21 @@ pub(crate) struct Found {
     pub(crate) grpc: bool,
     pub(crate) request_id: bool,
     pub(crate) traceparent: bool,
+    /// More than one `host`: nobody can say whom the request is for.
+    pub(crate) hosts: bool,
 }
 
 impl Found {
     pub(crate) fn in_headers(headers: &HeaderMap) -> Found {
         let mut found = Found::default();
+        let mut host = false;
         for (name, value) in headers {
             // Told by length first: nearly every header is let go after one comparison.
             match name.as_str().len() {
+                4 if name == header::HOST => {
+                    found.hosts = host;
+                    host = true;
+                }
                 7 if name == header::UPGRADE => (found.upgrade, found.hop_by_hop) = (true, true),
                 11 if *name == TRACEPARENT => found.traceparent = true,
                 12 if *name == X_REQUEST_ID => found.request_id = true,

@@ -54,9 +54,8 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Ended);
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.ending.whole = true;
-        if let (Source::Leased { lease, .. }, Some(attempt)) = (source, exchange.attempt.take()) {
+        if let (Source::Leased { lease, .. }, Some(attempt)) = (source, &exchange.attempt) {
             attempt.host.pool.give_back(lease, &attempt.cluster, Instant::now());
-            exchange.attempt = Some(attempt);
         }
     }
 

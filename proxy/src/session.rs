@@ -128,7 +128,7 @@ async fn linger(mut io: impl AsyncRead + AsyncWrite + Unpin, last_word: &[u8]) -
 fn builder(handler: &HttpHandler) -> http1::Builder {
     let limit = handler.max_request_head_bytes as usize;
     let mut builder = http1::Builder::new();
-    builder.max_header_size(limit).max_buf_size(limit.max(MIN_BUFFER_BYTES)).pipeline_flush(true);
+    builder.max_header_size(limit).max_buf_size(limit.max(MIN_BUFFER_BYTES));
     if handler.max_request_headers != USUAL_MAX_HEADERS {
         builder.max_headers(handler.max_request_headers as usize);
     }

@@ -59,7 +59,8 @@ pub(crate) struct Lease {
 impl Lease {
     async fn open(address: SocketAddr, timeout: Duration, now: Instant) -> Result<Box<Lease>, ConnectError> {
         let stream = connect(address, timeout).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
         let nudge = Nudge::new();
         let mut lease = Box::new(Lease { sender, connection: Some(connection), nudge, served: 0, idle_since: now });
         // Its first turn makes it ask for a request.
