@@ -188,13 +188,19 @@ fn traffic_goes_on_without_the_control_plane_and_edits_when_it_is_back() {
     {
         let _away = Halted::new(before);
         assert_eq!(mesh.get("/orders").status, 200);
-        // A proxy that starts now has only what it wrote to disk.
-        for (who, pid) in [("sidecar", mesh.pid("product-0", "sidecar")), ("gateway", mesh.gateway_pid("shop"))] {
-            kill(pid, Signal::KILL);
-            mesh.until(&format!("{who} serves its last good configuration"), |mesh| {
-                mesh.try_get("/inventories").is_some_and(|answer| answer.status == 200).then_some(())
-            });
-        }
+        // A proxy that starts now has only what was written to disk, at the latest when it was asked to end.
+        let sidecar = mesh.pid("product-0", "sidecar");
+        kill(sidecar, Signal::TERM);
+        mesh.until("another sidecar serves its last good configuration", |mesh| {
+            let another = mesh.pod("product-0")?["sidecar"]["pid"].as_u64()? != u64::from(sidecar);
+            (another && mesh.get("/inventories").status == 200).then_some(())
+        });
+        let gateway = mesh.gateway_pid("shop");
+        kill(gateway, Signal::TERM);
+        mesh.until("another gateway serves its last good configuration", |mesh| {
+            let served = mesh.try_get("/inventories").is_some_and(|answer| answer.status == 200);
+            (mesh.gateway_pid("shop") != gateway && served).then_some(())
+        });
     }
     kill(before, Signal::KILL);
     mesh.until("another one runs", |mesh| {
