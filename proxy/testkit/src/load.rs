@@ -115,13 +115,11 @@ impl State {
     /// server has closed meanwhile is passed over; a request that crosses such an end has failed.
     fn idle(&self) -> Option<RawClient> {
         let mut idle = self.idle.lock().unwrap();
-        let (open, closed) = match idle.iter().position(RawClient::is_open) {
-            Some(closed) => (Some(closed), closed),
-            None => (None, idle.len()),
-        };
-        self.report.lock().unwrap().closed += closed as u64;
-        let found = open.and_then(|open| idle.remove(open));
+        let closed = idle.iter().position(RawClient::is_open).unwrap_or(idle.len());
         idle.drain(..closed);
+        let found = idle.pop_front();
+        drop(idle);
+        self.report.lock().unwrap().closed += closed as u64;
         found
     }
 }
@@ -159,21 +157,25 @@ async fn one(state: Arc<State>) {
     };
     let outcome = tokio::time::timeout(state.load.timeout, exchange).await;
     let mut report = state.report.lock().unwrap();
-    match outcome {
+    let kept = match outcome {
         Ok(Ok((client, reply))) => {
             *report.statuses.entry(reply.status).or_default() += 1;
-            if reply.closes() {
-                report.closed += 1;
-            } else {
-                state.idle.lock().unwrap().push_back(client);
-            }
+            report.closed += u64::from(reply.closes());
+            (!reply.closes()).then_some(client)
         }
         Ok(Err(what)) => {
             let connection = if reused { "kept" } else { "new" };
             *report.failures.entry(format!("{connection} connection, {what}")).or_default() += 1;
+            None
         }
-        Err(_) => *report.failures.entry("no response in time".into()).or_default() += 1,
-    }
+        Err(_) => {
+            *report.failures.entry("no response in time".into()).or_default() += 1;
+            None
+        }
+    };
+    drop(report);
+    // the two locks are never held together
+    state.idle.lock().unwrap().extend(kept);
 }
 
 fn named(step: &str, error: &std::io::Error) -> String {
