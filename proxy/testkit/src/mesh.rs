@@ -204,15 +204,22 @@ impl Mesh {
     }
 
     /// Waits until a data plane obeys everything that was written before: a marker with a number of its
-    /// own is written last, and the data plane asked what it obeys until that has come.
+    /// own is written last, and the data plane asked what it obeys until that has come. Twice, because a
+    /// control plane that is just reading the directory may see the marker and have passed by an
+    /// earlier file's old version; it has read that again before it reads the second marker.
     pub async fn live(&self, plane: &Plane) {
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
-        self.write("testkit-marker.yaml", &yaml::marker(&self.gateways, generation));
-        let marker = format!("generation-{generation}.");
-        crate::eventually("the newest configuration", || async {
-            plane.admin("/config_dump").await.text().contains(&marker).then_some(())
-        })
-        .await;
+        for _ in 0..2 {
+            let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+            self.write("testkit-marker.yaml", &yaml::marker(&self.gateways, generation));
+            // only route tables, which come last, name a service with its port or a redirect's host
+            let (service, host) =
+                (format!("\"generation-{generation}:80\""), format!("generation-{generation}.testkit"));
+            crate::eventually("the newest configuration", || async {
+                let dump = plane.admin("/config_dump").await.text();
+                (dump.contains(&service) || dump.contains(&host)).then_some(())
+            })
+            .await;
+        }
     }
 }
 
