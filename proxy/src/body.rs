@@ -26,17 +26,39 @@ pub(crate) struct Meter {
     /// Bumped by everything that moves, so that an observer can tell a quiet stream.
     moves: Cell<u32>,
     seen: Cell<(u32, Option<Instant>)>,
-    expired: Cell<bool>,
+    /// When the answer must be complete.
+    deadline: Cell<Option<Instant>>,
+    expired: Cell<Option<Expiry>>,
     waker: RefCell<Option<Waker>>,
 }
 
+/// What a stream has run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// Nothing moved for too long.
+    Idle,
+    /// The route's timeout passed.
+    Deadline,
+}
+
 impl Meter {
+    pub(crate) fn due(&self, deadline: Instant) {
+        self.deadline.set(Some(deadline));
+    }
+
+    /// What the stream has run out of by now, as far as calls of this now and then can tell.
+    pub(crate) fn expiry(&self, now: Instant, idle_limit: Option<Duration>) -> Option<Expiry> {
+        if self.deadline.get().is_some_and(|deadline| now >= deadline) {
+            return Some(Expiry::Deadline);
+        }
+        idle_limit.is_some_and(|limit| self.is_quiet(now, limit)).then_some(Expiry::Idle)
+    }
+
     pub(crate) fn moved(&self) {
         self.moves.set(self.moves.get().wrapping_add(1));
     }
 
-    /// Whether nothing has moved for `limit`, as far as calls of this now and then can tell.
-    pub(crate) fn is_quiet(&self, now: Instant, limit: Duration) -> bool {
+    fn is_quiet(&self, now: Instant, limit: Duration) -> bool {
         match self.seen.get() {
             (moves, Some(since)) if moves == self.moves.get() => now.saturating_duration_since(since) >= limit,
             _ => {
@@ -46,16 +68,20 @@ impl Meter {
         }
     }
 
-    /// The stream has been quiet for too long; whoever waits on it is woken.
-    pub(crate) fn expire(&self) {
-        self.expired.set(true);
+    /// The stream is over; whoever waits on it is woken.
+    pub(crate) fn expire(&self, expiry: Expiry) {
+        self.expired.set(Some(expiry));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
+    pub(crate) fn expired(&self) -> Option<Expiry> {
+        self.expired.get()
+    }
+
     /// Whether the stream has expired; if not, who is to be woken when it does.
-    pub(crate) fn poll_expired(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn poll_expired(&self, cx: &Context<'_>) -> Option<Expiry> {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());

@@ -39,6 +39,8 @@ pub(crate) enum Wish {
     Idle,
     /// Answer 408 and close: a head that does not end.
     HeadTimeout,
+    /// Cut it: its request is over, and the caller does not take the answer.
+    Abort,
 }
 
 /// A connection that is being served, as its requests and the sweeper see it.
@@ -225,12 +227,18 @@ impl Connection {
             Phase::Head if over(handler.request_headers_timeout) => self.wish(Wish::HeadTimeout),
             Phase::Idle | Phase::Head | Phase::Busy => {}
         }
-        if let Some(limit) = handler.stream_idle_timeout {
-            let quiet: Vec<Rc<Meter>> =
-                self.streams.borrow().iter().flatten().filter(|meter| meter.is_quiet(now, limit)).cloned().collect();
-            for meter in quiet {
-                meter.expire();
+        self.sweep_streams(now, handler.stream_idle_timeout);
+    }
+
+    fn sweep_streams(&self, now: Instant, idle_limit: Option<Duration>) {
+        let streams: Vec<Rc<Meter>> = self.streams.borrow().iter().flatten().cloned().collect();
+        for meter in streams {
+            let Some(expiry) = meter.expiry(now, idle_limit) else { continue };
+            // Told once already, and still there: its caller does not read, so nobody listens.
+            if meter.expired().is_some() && self.watch.is_some() {
+                self.wish(Wish::Abort);
             }
+            meter.expire(expiry);
         }
     }
 }

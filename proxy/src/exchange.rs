@@ -4,7 +4,7 @@
 //! record is written once, when it is dropped, so however a request ends (answered, refused, the caller
 //! gone, a panic) there is exactly one.
 
-use crate::body::Meter;
+use crate::body::{Expiry, Meter};
 use crate::connection::Connection;
 use crate::head::{self, Found};
 use crate::live::{EndpointId, InFlight, LiveCluster};
@@ -273,7 +273,15 @@ impl Exchange {
         self.ending.rejection = Some(rejection);
     }
 
-    /// Cut off after its response began, by this proxy's own limits.
+    /// How a stream that ran out of something is reported.
+    pub(crate) fn expiry(expiry: Expiry) -> (Flag, &'static str) {
+        match expiry {
+            Expiry::Idle => (Flag::StreamIdle, "stream_idle_timeout"),
+            Expiry::Deadline => (Flag::UpstreamTimeout, "response_timeout"),
+        }
+    }
+
+    /// Cut off before its answer was complete.
     pub(crate) fn cut(&mut self, flag: Flag, details: &'static str) {
         self.ending.flags |= Flags::from(flag);
         self.ending.details = details;
@@ -299,10 +307,10 @@ impl Facts {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ending.whole {
-            // The caller went away before it had the whole answer.
-            self.ending.flags |= Flags::from(Flag::DownstreamConnectionTermination);
-            if self.ending.details.is_empty() || self.ending.details == "via_upstream" {
-                self.ending.details = "downstream_remote_disconnect";
+            match self.meter.expired().map(Exchange::expiry) {
+                Some((flag, details)) => self.cut(flag, details),
+                // The caller went away before it had the whole answer.
+                None => self.cut(Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
             }
         }
         let connection = self.connection.clone();

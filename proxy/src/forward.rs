@@ -66,7 +66,7 @@ pub(crate) async fn serve(
             if let Poll::Ready(outcome) = attempts.as_mut().poll(cx) {
                 return Poll::Ready(outcome);
             }
-            if meter.poll_expired(cx) {
+            if meter.poll_expired(cx).is_some() {
                 return Poll::Ready(Err(Rejection::StreamIdle));
             }
             match &mut deadline {
@@ -231,6 +231,10 @@ fn respond(
 ) -> Response<ResponseBody> {
     head::prepare_response(&mut response);
     answered(&mut exchange, &mut response);
+    if let Some(deadline) = &deadline {
+        // Nobody asks for the body while the caller does not read: then the sweeper sees that time is up.
+        exchange.meter.due(deadline.deadline().into_std());
+    }
     response.map(|source| ResponseBody::new(source, exchange, deadline))
 }
 

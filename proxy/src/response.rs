@@ -3,6 +3,7 @@
 //! Its last frame gives the upstream connection back to its pool and ends the exchange; dropping
 //! it earlier closes that connection, so an upstream never works for a caller who has gone.
 
+use crate::body::Expiry;
 use crate::exchange::Exchange;
 use crate::source::Source;
 use crate::telemetry::flags::Flag;
@@ -76,8 +77,8 @@ impl ResponseBody {
         }
     }
 
-    fn expired(&self, cx: &Context<'_>) -> bool {
-        self.exchange.as_ref().is_some_and(|exchange| exchange.meter.poll_expired(cx))
+    fn expired(&self, cx: &Context<'_>) -> Option<Expiry> {
+        self.exchange.as_ref().and_then(|exchange| exchange.meter.poll_expired(cx))
     }
 }
 
@@ -99,9 +100,15 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Err(CutOff::Timeout)));
         }
         let polled = this.source.poll_frame(cx);
-        if polled.is_pending() && this.expired(cx) {
-            this.cut_off(Flag::StreamIdle, "stream_idle_timeout");
-            return Poll::Ready(Some(Err(CutOff::Idle)));
+        if polled.is_pending()
+            && let Some(expiry) = this.expired(cx)
+        {
+            let (flag, details) = Exchange::expiry(expiry);
+            this.cut_off(flag, details);
+            return Poll::Ready(Some(Err(match expiry {
+                Expiry::Idle => CutOff::Idle,
+                Expiry::Deadline => CutOff::Timeout,
+            })));
         }
         match ready!(polled) {
             None => {

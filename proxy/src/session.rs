@@ -98,6 +98,7 @@ where
     let Some(io) = serving.into_parts().map(|parts| parts.io.into_inner()) else { return Ok(()) };
     match stop {
         Stop::Done | Stop::Wish(Wish::Idle | Wish::Drain | Wish::Close) => linger(io, b"").await,
+        Stop::Wish(Wish::Abort) => Ok(()),
         Stop::Wish(Wish::HeadTimeout) => {
             connection.worker.telemetry.unparsed(connection, &Rejection::HeadTimeout);
             linger(io, REQUEST_TIMEOUT).await

@@ -22,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -46,11 +46,15 @@ where
     }
 }
 
+type Driver = http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>;
+
 /// One HTTP/1 connection, leased to one exchange at a time.
 pub(crate) struct Lease {
     sender: http1::SendRequest<RequestBody>,
     /// `None` once it has ended.
-    connection: Option<http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>>,
+    connection: Option<Driver>,
+    /// What is left of it then: after an upgrade, the transport.
+    ended: Option<Driver>,
     nudge: Nudge,
     served: u32,
     idle_since: Instant,
@@ -62,7 +66,8 @@ impl Lease {
         let (sender, connection) =
             http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
         let nudge = Nudge::new();
-        let mut lease = Box::new(Lease { sender, connection: Some(connection), nudge, served: 0, idle_since: now });
+        let mut lease =
+            Box::new(Lease { sender, connection: Some(connection), ended: None, nudge, served: 0, idle_since: now });
         // Its first turn makes it ask for a request.
         lease.is_ready();
         Ok(lease)
@@ -70,7 +75,12 @@ impl Lease {
 
     /// Polls the connection's driver.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.connection, &self.nudge, cx);
+        self.nudge.user(cx.waker());
+        if let Some(connection) = &mut self.connection
+            && connection.poll_without_shutdown(&mut Context::from_waker(self.nudge.waker())).is_ready()
+        {
+            self.ended = self.connection.take();
+        }
     }
 
     /// Sends the request that is in this place. After an error it is there again if not one byte of it was sent.
@@ -80,10 +90,18 @@ impl Lease {
     ) -> Result<Response<Incoming>, hyper::Error> {
         self.served += 1;
         let mut response = pin!(self.sender.try_send_request(request.take().expect("a request waits in its place")));
+        // The driver runs in this very task and was polled just now: it is what wakes us.
+        let quiet = &mut Context::from_waker(Waker::noop());
         poll_fn(|cx| {
-            drive(&mut self.connection, &self.nudge, cx);
-            // The driver runs in this very task and was polled just now: it is what wakes us.
-            let polled = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            self.drive(cx);
+            let polled = match response.as_mut().poll(quiet) {
+                Poll::Pending if self.connection.is_none() => {
+                    // A driver that is dropped gives back what still waits in its queue, unsent.
+                    self.ended = None;
+                    response.as_mut().poll(quiet)
+                }
+                polled => polled,
+            };
             polled.map_err(|mut failed| {
                 *request = failed.take_message();
                 failed.into_error()
@@ -94,9 +112,12 @@ impl Lease {
 
     /// The transport, after the upstream agreed to an upgrade, with what was already read from it.
     pub(crate) async fn upgraded(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
-        let mut connection = self.connection.take()?;
-        poll_fn(|cx| connection.poll_without_shutdown(cx)).await.ok()?;
-        let parts = connection.into_parts();
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.connection.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.ended.take()?.into_parts();
         Some((parts.io.into_inner().into_inner(), parts.read_buf))
     }
 
@@ -118,20 +139,6 @@ impl Lease {
             connection.poll_without_shutdown(&mut Context::from_waker(self.nudge.waker())).is_pending()
         });
         polled == Some(true)
-    }
-}
-
-/// Polls a connection's driver. One that has ended is dropped, which gives back what waits in its queue unsent.
-fn drive(
-    connection: &mut Option<http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>>,
-    nudge: &Nudge,
-    cx: &mut Context<'_>,
-) {
-    nudge.user(cx.waker());
-    if let Some(running) = connection
-        && running.poll_without_shutdown(&mut Context::from_waker(nudge.waker())).is_ready()
-    {
-        *connection = None;
     }
 }
 

@@ -1,0 +1,67 @@
+#!/bin/sh
+# One gateway as a benchmark wants it: one worker, three prefix routes to one backend, metrics on, access log off,
+# configured over xDS by a control plane that starts and ends with it.
+# usage: serve.sh WEFT DIR HTTP_PORT HTTPS_PORT BACKEND_PORT CERT KEY
+set -eu
+weft=$1 dir=$2/weft http=$3 https=$4 backend=$5 cert=$6 key=$7
+rm -rf "$dir"
+mkdir -p "$dir/manifests"
+indent() { sed 's/^/    /' "$1"; }
+cat > "$dir/manifests/bench.yaml" <<YAML
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: bench }
+spec:
+  gatewayClassName: weft
+  listeners:
+  - { name: http, protocol: HTTP, port: $http }
+  - name: https
+    protocol: HTTPS
+    port: $https
+    tls: { certificateRefs: [{ name: bench }] }
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: bench }
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+$(indent "$cert")
+  tls.key: |
+$(indent "$key")
+---
+apiVersion: v1
+kind: Service
+metadata: { name: backend }
+spec:
+  ports: [{ name: http, port: 80 }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: backend-1, labels: { kubernetes.io/service-name: backend } }
+addressType: IPv4
+ports: [{ name: http, port: $backend }]
+endpoints: [{ addresses: [127.0.0.1], conditions: { ready: true } }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: bench }
+spec:
+  parentRefs: [{ name: bench }]
+  rules:
+  - matches: [{ path: { type: PathPrefix, value: /static } }]
+    backendRefs: [{ name: backend, port: 80 }]
+  - matches: [{ path: { type: PathPrefix, value: /auth } }]
+    backendRefs: [{ name: backend, port: 80 }]
+  - matches: [{ path: { type: PathPrefix, value: /api } }]
+    backendRefs: [{ name: backend, port: 80 }]
+YAML
+xds=127.0.0.1:$((http + 1000))
+# Outside the measured process tree, and gone with it.
+setsid "$weft" control-plane --dir "$dir/manifests" --xds "$xds" --monitoring "127.0.0.1:$((http + 1001))" \
+    > "$dir/control-plane.log" 2>&1 &
+control_plane=$!
+gateway=$$
+setsid sh -c "while kill -0 $gateway 2>/dev/null; do sleep 1; done; kill $control_plane" > /dev/null 2>&1 &
+exec "$weft" gateway bench --control-plane "$xds" --workers 1 --access-log off --upgrade-socket "$dir/gateway.sock" \
+    --admin "127.0.0.1:$((http + 1002))" --metrics "127.0.0.1:$((http + 1003))"
