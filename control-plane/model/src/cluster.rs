@@ -43,7 +43,10 @@ pub enum Discovery {
     Eds,
     Static(Vec<Endpoint>),
     /// A DNS name, resolved by the proxy; every address is an endpoint (Envoy's STRICT_DNS).
-    Dns { host: String, port: u16 },
+    Dns {
+        host: String,
+        port: u16,
+    },
     /// Whatever authority the request itself names (Envoy's dynamic forward proxy): pass-through.
     Forward,
 }
@@ -53,7 +56,9 @@ pub enum Discovery {
 pub enum Balancer {
     RoundRobin,
     /// The least loaded of `choices` picked at random.
-    LeastRequest { choices: u32 },
+    LeastRequest {
+        choices: u32,
+    },
     Random,
 }
 
