@@ -97,6 +97,12 @@ fn proxies_that_start_without_a_control_plane_serve_their_last_good_configuratio
     mesh.save("gateway/inventories.yaml", &route("inventories", "product", 7));
     live(&mesh, "inventories", 7);
     in_step(&mesh);
+    // A burst of pushes is written to disk once, a moment later.
+    let on_disk = |file: &str| std::fs::read(mesh.state().join("proxies").join(file)).unwrap_or_default();
+    mesh.until("what they hold is on disk", |_| {
+        let edited = on_disk("gateway-shop.json").windows(6).any(|bytes| bytes == b"x-edit");
+        (edited && !on_disk("product-0.sidecar.json").is_empty()).then_some(())
+    });
     // It cannot come back while somebody else is at its address.
     kill(control_plane(&mesh).expect("it runs"), Signal::KILL);
     let xds = address(&mesh, 0, 1, 15010);
