@@ -14,11 +14,18 @@
 //!
 //! Times are printed (`--nocapture`) and never asserted.
 
+#[cfg(test)]
 mod edits;
+#[cfg(test)]
 mod fun_shop;
+#[cfg(test)]
 mod kills;
+#[cfg(test)]
 #[path = "../up/mesh.rs"]
 mod mesh;
+#[cfg(test)]
 mod outages;
+#[cfg(test)]
 mod replacing;
+#[cfg(test)]
 mod shop;
