@@ -1,4 +1,4 @@
-//! `examples/fun-shop` as a newcomer would run it, checked by curl and by what browsers send.
+//! `gateway/examples/fun-shop` as a newcomer would run it, checked by curl and by what browsers send.
 
 use crate::mesh::{Mesh, alive};
 use crate::shop::knob;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// The example in a directory of its own, beside it the certificate that its script makes.
 fn fun_shop(network: u8) -> Mesh {
-    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fun-shop"));
+    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../gateway/examples/fun-shop"));
     Mesh::start(network, |manifests| {
         let directory = manifests.parent().unwrap();
         for entry in fs::read_dir(example.join("manifests")).unwrap().map(Result::unwrap) {
