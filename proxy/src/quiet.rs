@@ -7,20 +7,22 @@
 use crate::nudge::Nudge;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Remembers that its stream has nothing to read until it is woken.
 pub(crate) struct Quiet<S> {
     stream: S,
     nudge: Nudge,
+    /// Whom the stream wakes by way of the nudge; known here too, so that comparing takes no lock.
+    user: Option<Waker>,
     /// The last read found nothing, and the stream has promised to wake us.
     parked: bool,
 }
 
 impl<S> Quiet<S> {
     pub(crate) fn new(stream: S) -> Quiet<S> {
-        Quiet { stream, nudge: Nudge::new(), parked: false }
+        Quiet { stream, nudge: Nudge::new(), user: None, parked: false }
     }
 
     pub(crate) fn into_inner(self) -> S {
@@ -31,7 +33,10 @@ impl<S> Quiet<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Quiet<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.nudge.user(cx.waker());
+        if !this.user.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            this.nudge.user(cx.waker());
+            this.user = Some(cx.waker().clone());
+        }
         if this.parked && !this.nudge.take_woken() {
             return Poll::Pending;
         }

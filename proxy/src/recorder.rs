@@ -11,7 +11,9 @@ use crate::snapshot::LiveListener;
 use crate::tcp::Passage;
 use crate::telemetry::WorkerTelemetry;
 use crate::telemetry::flags::Flags;
-use crate::telemetry::metrics::{Counters, Peer, Protocol, Reporter, Security, Series, SeriesKey, ServiceLabels};
+use crate::telemetry::metrics::{
+    ConnectionCounter, Counters, Peer, Protocol, Reporter, Security, Series, SeriesKey, ServiceLabels,
+};
 use crate::telemetry::record::Record;
 use crate::telemetry::trace::{SpanKind, TraceContext};
 use crate::worker::WorkerEndpoint;
@@ -70,6 +72,10 @@ impl Recorder {
 
     pub(crate) fn counters(&self) -> &Counters {
         self.telemetry.metrics.counters()
+    }
+
+    pub(crate) fn connection_counter(&self) -> ConnectionCounter {
+        self.telemetry.metrics.connection_counter()
     }
 
     pub(crate) fn request_id(&self) -> HeaderValue {

@@ -12,6 +12,7 @@ use crate::connect::{ConnectError, connect};
 use crate::live::LiveCluster;
 use crate::nudge::Nudge;
 use crate::quiet::Quiet;
+use crate::telemetry::metrics::{ConnectionCounter, OpenConnection};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -58,16 +59,28 @@ pub(crate) struct Lease {
     nudge: Nudge,
     served: u32,
     idle_since: Instant,
+    _counted: OpenConnection,
 }
 
 impl Lease {
-    async fn open(address: SocketAddr, timeout: Duration, now: Instant) -> Result<Box<Lease>, ConnectError> {
+    async fn open(
+        address: SocketAddr,
+        timeout: Duration,
+        now: Instant,
+        counter: &ConnectionCounter,
+    ) -> Result<Box<Lease>, ConnectError> {
         let stream = connect(address, timeout).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
-        let nudge = Nudge::new();
-        let mut lease =
-            Box::new(Lease { sender, connection: Some(connection), ended: None, nudge, served: 0, idle_since: now });
+        let mut lease = Box::new(Lease {
+            sender,
+            connection: Some(connection),
+            ended: None,
+            nudge: Nudge::new(),
+            served: 0,
+            idle_since: now,
+            _counted: counter.opened(),
+        });
         // Its first turn makes it ask for a request.
         lease.is_ready();
         Ok(lease)
@@ -149,6 +162,7 @@ struct Shared {
     streams: Rc<Cell<u32>>,
     served: Rc<Cell<u32>>,
     idle_since: Rc<Cell<Instant>>,
+    _counted: Rc<OpenConnection>,
 }
 
 /// A place for one stream on a shared connection, given back on drop.
@@ -183,6 +197,7 @@ impl Drop for Stream {
 /// One worker's connections to one endpoint.
 pub(crate) struct Pool {
     address: SocketAddr,
+    counter: ConnectionCounter,
     #[expect(
         clippy::vec_box,
         reason = "a lease is large, and goes from the pool to an exchange and back at every request"
@@ -194,8 +209,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(address: SocketAddr) -> Pool {
-        Pool { address, idle: RefCell::default(), shared: RefCell::default(), making: tokio::sync::Mutex::new(()) }
+    pub(crate) fn new(address: SocketAddr, counter: ConnectionCounter) -> Pool {
+        Pool {
+            address,
+            counter,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            making: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// An idle HTTP/1 connection. If the upstream has closed it meanwhile, sending gives the request back unsent.
@@ -205,7 +226,8 @@ impl Pool {
 
     /// A new HTTP/1 connection.
     pub(crate) async fn fresh(&self, cluster: &LiveCluster, now: Instant) -> Result<Box<Lease>, ConnectError> {
-        Lease::open(self.address, cluster.spec.connect_timeout, now).await
+        let opened = Lease::open(self.address, cluster.spec.connect_timeout, now, &self.counter).await;
+        opened.inspect_err(|_| self.counter.failed())
     }
 
     /// Takes a connection back when its exchange has ended well.
@@ -226,7 +248,8 @@ impl Pool {
         if let Some(stream) = self.place(cluster) {
             return Ok(stream);
         }
-        let socket = connect(self.address, cluster.spec.connect_timeout).await?;
+        let socket =
+            connect(self.address, cluster.spec.connect_timeout).await.inspect_err(|_| self.counter.failed())?;
         let (sender, connection) = http2::Builder::new(Local)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -243,6 +266,7 @@ impl Pool {
             streams: Rc::default(),
             served: Rc::default(),
             idle_since: Rc::new(Cell::new(Instant::now())),
+            _counted: Rc::new(self.counter.opened()),
         };
         self.shared.borrow_mut().push(shared);
         // A connection that was closed the moment it was made is found closed by the send.

@@ -6,6 +6,7 @@
 
 use crate::connection::{self, Connection};
 use crate::live::{EndpointId, LiveCluster, LiveEndpoint};
+use crate::recorder::Recorder;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::table::LiveTable;
@@ -45,7 +46,7 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) dice: RefCell<Dice>,
-    pub(crate) telemetry: crate::recorder::Recorder,
+    pub(crate) telemetry: Recorder,
     current: RefCell<View>,
     endpoints: RefCell<HashMap<EndpointId, Rc<WorkerEndpoint>, BuildHasherDefault<IdHasher>>>,
     passthrough: RefCell<HashMap<SocketAddr, Rc<WorkerEndpoint>>>,
@@ -120,7 +121,7 @@ impl Worker {
     fn new(shared: Arc<Shared>, seed: u64) -> Worker {
         let newest = arc_swap::Cache::new(shared.snapshot.clone());
         Worker {
-            telemetry: crate::recorder::Recorder::new(&shared),
+            telemetry: Recorder::new(&shared),
             dice: RefCell::new(Dice::new(seed)),
             current: RefCell::new(View { newest, number: 0, tables: HashMap::new() }),
             shared,
@@ -228,7 +229,8 @@ impl Worker {
     /// This worker's connections to an endpoint of a cluster.
     pub(crate) fn endpoint(&self, cluster: &Arc<LiveCluster>, endpoint: &Arc<LiveEndpoint>) -> Rc<WorkerEndpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
-        let known = endpoints.entry(endpoint.id).or_insert_with(|| WorkerEndpoint::new(cluster, endpoint));
+        let known =
+            endpoints.entry(endpoint.id).or_insert_with(|| WorkerEndpoint::new(cluster, endpoint, &self.telemetry));
         known.clone()
     }
 
@@ -238,8 +240,9 @@ impl Worker {
         if known.len() >= MAX_PASSTHROUGH && !known.contains_key(&address) {
             known.retain(|_, endpoint| Rc::strong_count(endpoint) > 1);
         }
-        let made =
-            known.entry(address).or_insert_with(|| WorkerEndpoint::new(cluster, &Arc::new(LiveEndpoint::at(address))));
+        let made = known
+            .entry(address)
+            .or_insert_with(|| WorkerEndpoint::new(cluster, &Arc::new(LiveEndpoint::at(address)), &self.telemetry));
         made.clone()
     }
 
@@ -325,11 +328,11 @@ impl Worker {
 }
 
 impl WorkerEndpoint {
-    fn new(cluster: &Arc<LiveCluster>, endpoint: &Arc<LiveEndpoint>) -> Rc<WorkerEndpoint> {
+    fn new(cluster: &Arc<LiveCluster>, endpoint: &Arc<LiveEndpoint>, recorder: &Recorder) -> Rc<WorkerEndpoint> {
         Rc::new(WorkerEndpoint {
             endpoint: endpoint.clone(),
             cluster: RefCell::new(cluster.clone()),
-            pool: Pool::new(endpoint.address),
+            pool: Pool::new(endpoint.address, recorder.connection_counter()),
             series: Default::default(),
         })
     }

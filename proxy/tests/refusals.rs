@@ -62,6 +62,14 @@ async fn no_endpoint_is_503_uh_and_a_dead_one_is_503_uf() {
     assert_eq!(status, 503);
     assert_record(&record, 503, "UF", "upstream_reset_before_response_started");
     assert!(record["upstream_host"].as_str().is_some_and(|host| host.starts_with("127.0.0.1:")), "{record}");
+    // every try at the only endpoint failed, and none left a connection behind
+    weft_testkit::eventually("failed connections in the metrics", || async {
+        let page = gateway.metrics().await;
+        let value = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let failures = value("weft_upstream_connect_failures_total ")?;
+        (failures > 0 && value("weft_upstream_connections_active ") == Some(0)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

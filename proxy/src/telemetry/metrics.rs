@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 use series::Cells;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -207,5 +209,39 @@ impl WorkerMetrics {
 
     pub fn counters(&self) -> &Counters {
         &self.cells.counters
+    }
+
+    /// For whoever makes this worker's connections to endpoints.
+    pub fn connection_counter(&self) -> ConnectionCounter {
+        ConnectionCounter { cells: self.cells.clone(), _here: PhantomData }
+    }
+}
+
+/// Counts one worker's connections to endpoints. It stays on its thread: each number has one writer.
+#[derive(Clone, Debug)]
+pub struct ConnectionCounter {
+    cells: Arc<WorkerCells>,
+    _here: PhantomData<Rc<()>>,
+}
+
+/// An open connection, counted until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(ConnectionCounter);
+
+impl ConnectionCounter {
+    pub fn opened(&self) -> OpenConnection {
+        self.cells.counters.upstream_connections.up();
+        OpenConnection(self.clone())
+    }
+
+    /// A connection could not be made.
+    pub fn failed(&self) {
+        self.cells.counters.upstream_connect_failures.one();
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.cells.counters.upstream_connections.down();
     }
 }
