@@ -24,7 +24,7 @@ use weft_model::listener::{ApplicationProtocol, Direction, Handler, HttpHandler}
 
 /// How long an idle HTTP/1 connection stays open once its end is wanted: a caller may be sending a request in this
 /// very moment, and closing would lose it. Until then each answer says `connection: close`.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 /// TLS handshakes must end within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

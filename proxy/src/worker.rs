@@ -4,7 +4,7 @@
 //! requests touch. Nothing here is shared with other threads but the snapshot, which only changes by a
 //! swap, and the counters, which are written by their worker alone.
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, FAREWELL};
 use crate::live::{EndpointId, LiveCluster, LiveEndpoint};
 use crate::recorder::Recorder;
 use crate::shared::Shared;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use weft_model::node::Role;
 use weft_policy::Dice;
 
 /// How often connections and streams are looked at for timeouts that need no more precision than this.
@@ -306,13 +307,18 @@ impl Worker {
 
     async fn drain(self: &Rc<Self>) {
         self.draining.set(true);
-        for (_, stop) in std::mem::take(&mut *self.listening.borrow_mut()) {
-            stop.cancel();
-        }
         for connection in self.connections.borrow().iter().filter_map(Weak::upgrade) {
             connection.drain();
         }
         let deadline = tokio::time::Instant::now() + self.shared.settings.drain;
+        if self.shared.settings.node.role == Role::Sidecar {
+            // Callers do not know yet that this endpoint goes. A connection that they open in this moment would be
+            // reset by closing the socket under it.
+            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + FAREWELL)).await;
+        }
+        for (_, stop) in std::mem::take(&mut *self.listening.borrow_mut()) {
+            stop.cancel();
+        }
         // The accept loops take what the kernel has queued, in their next turn.
         tokio::task::yield_now().await;
         while self.open.get() > 0 {

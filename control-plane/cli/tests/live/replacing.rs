@@ -151,5 +151,17 @@ async fn pods_come_and_go_under_load() {
     }
     let report = load.stop().await;
     println!("scaled up and down: {report:?}");
+    if report.statuses.keys().any(|status| *status != 200) {
+        print_refusals(&mesh);
+    }
     report.assert_flawless();
+}
+
+/// What every hop says of the requests that it did not answer with success.
+fn print_refusals(mesh: &Mesh) {
+    for entry in std::fs::read_dir(mesh.state().join("logs")).unwrap().flatten() {
+        let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let refused = log.lines().filter(|line| line.contains("\"response_code\":5") || line.contains("\"DC\""));
+        refused.for_each(|line| println!("{}: {line}", entry.file_name().display()));
+    }
 }
