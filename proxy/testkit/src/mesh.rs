@@ -43,6 +43,7 @@ pub struct Pod {
     /// Where its own program listens, on the same ports.
     pub app: Ipv4Addr,
     workload: String,
+    ports: Vec<u16>,
 }
 
 impl Pod {
@@ -138,6 +139,7 @@ impl Mesh {
             address: self.block.ip(20 + number),
             app: self.block.ip(130 + number),
             workload: name.to_owned(),
+            ports: ports.iter().map(|(_, port)| *port).collect(),
         };
         self.write(&format!("service-{name}.yaml"), &yaml::service(name, ports));
         let mut documents = vec![yaml::pod(&pod, ports)];
@@ -194,6 +196,12 @@ impl Mesh {
         };
         let plane = Plane::start(node, self.control_plane(), self.dir.path()).await;
         self.live(&plane).await;
+        // the marker's table may come before those that the inbound listeners wait for
+        crate::eventually("the inbound listeners", || async {
+            let dump = plane.admin("/config_dump").await.text();
+            pod.ports.iter().all(|port| dump.contains(&format!("\"inbound|{port}\""))).then_some(())
+        })
+        .await;
         plane
     }
 
