@@ -2,7 +2,8 @@
 //! a test asks for.
 //!
 //! The ports are the real ones (8080, 15001, …), so each mesh takes a block of 256 loopback addresses
-//! for itself, which no other mesh of this machine has while it lives. Configuration goes the way
+//! for itself, which no other mesh of this machine has as long as this process lives: a data plane that drains goes on
+//! accepting for a moment, and would take connections from whoever has its addresses next. Configuration goes the way
 //! that people's goes: as YAML files, written whole and renamed into place.
 
 mod plane;
@@ -13,6 +14,7 @@ pub use plane::Plane;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -180,6 +182,7 @@ impl Mesh {
             workload: name.to_owned(),
             labels: [("app".to_owned(), name.to_owned())].into(),
             app_address: None,
+            locality: Default::default(),
         }
     }
 
@@ -193,6 +196,7 @@ impl Mesh {
             workload: pod.workload.clone(),
             labels: [("app".to_owned(), pod.workload.clone()), ("version".to_owned(), "v1".to_owned())].into(),
             app_address: Some(pod.app.into()),
+            locality: Default::default(),
         };
         let plane = Plane::start(node, self.control_plane(), self.dir.path()).await;
         self.live(&plane).await;
@@ -251,9 +255,10 @@ impl Drop for Mesh {
 struct Block {
     x: u8,
     y: u8,
-    /// Whoever listens here has the block.
-    _claim: TcpListener,
 }
+
+/// Whoever listens on the claim's port of a block has it; kept to the end of the process.
+static CLAIMS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
 
 impl Block {
     const CLAIM: u16 = 15999;
@@ -265,7 +270,8 @@ impl Block {
         for block in blocks {
             let (x, y) = (50 + (block / 256) as u8, (block % 256) as u8);
             if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, x, y, 1), Block::CLAIM)) {
-                return Block { x, y, _claim: claim };
+                CLAIMS.lock().expect("nobody panics while holding it").push(claim);
+                return Block { x, y };
             }
         }
         panic!("no block of loopback addresses is free: does this system route 127.0.0.0/8 to loopback?");
