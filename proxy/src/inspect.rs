@@ -82,6 +82,9 @@ fn cluster_view(cluster: &LiveCluster) -> ClusterView {
             Balancer::RoundRobin => "ROUND_ROBIN",
             Balancer::LeastRequest { .. } => "LEAST_REQUEST",
             Balancer::Random => "RANDOM",
+            Balancer::PeakEwma { .. } => "PEAK_EWMA",
+            Balancer::RingHash { .. } => "RING_HASH",
+            Balancer::Maglev { .. } => "MAGLEV",
         }
         .into(),
         origin: format!("{} {}", spec.origin.place, spec.origin.object).trim().to_owned(),

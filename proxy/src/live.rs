@@ -54,7 +54,7 @@ impl LiveEndpoint {
 
     /// An endpoint that configuration does not know: where a pass-through request wants to go.
     pub(crate) fn at(address: SocketAddr) -> LiveEndpoint {
-        LiveEndpoint::new(&Endpoint { address, health: Health::Healthy, weight: 1, workload: Workload::default() })
+        LiveEndpoint::new(&Endpoint::at(address))
     }
 
     fn is(&self, endpoint: &Endpoint) -> bool {

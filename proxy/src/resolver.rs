@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weft_model::cluster::Discovery;
-use weft_model::endpoint::{Endpoint, Endpoints, Health, Workload};
+use weft_model::{Endpoint, Endpoints};
 use weft_model::{Kind, Resource};
 use weft_xds::client::Held;
 
@@ -68,7 +68,6 @@ fn members(cluster: &str, addresses: impl Iterator<Item = std::net::SocketAddr>)
     let mut addresses: Vec<_> = addresses.collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let member = |address| Endpoint { address, health: Health::Healthy, weight: 1, workload: Workload::default() };
-    let endpoints = addresses.into_iter().map(member).collect();
-    Resource::Endpoints(Endpoints { cluster: cluster.to_owned(), endpoints })
+    let endpoints = addresses.into_iter().map(Endpoint::at).collect();
+    Resource::Endpoints(Endpoints { cluster: cluster.to_owned(), endpoints, ..Endpoints::default() })
 }

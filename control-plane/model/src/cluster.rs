@@ -1,7 +1,12 @@
 //! A cluster: a group of endpoints that answer for one service, and how to talk to them.
 
 use crate::Origin;
+pub use crate::balancer::Balancer;
+use crate::balancer::Balancing;
+use crate::breaker::CircuitBreakers;
 use crate::endpoint::Endpoint;
+use crate::health_check::HealthCheck;
+use crate::outlier::OutlierDetection;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -11,10 +16,15 @@ pub struct Cluster {
     pub name: String,
     pub discovery: Discovery,
     pub balancer: Balancer,
+    pub balancing: Balancing,
     pub protocol: Protocol,
     /// Istio's default is 10 s, Envoy's 5 s.
     pub connect_timeout: Duration,
     pub pool: Pool,
+    pub breakers: CircuitBreakers,
+    /// `None`: nobody is ejected.
+    pub outlier: Option<OutlierDetection>,
+    pub health_checks: Vec<HealthCheck>,
     /// Which service this is, for metrics.
     pub service: Service,
     pub origin: Origin,
@@ -27,9 +37,13 @@ impl Cluster {
             name: name.into(),
             discovery: Discovery::Eds,
             balancer: Balancer::default(),
+            balancing: Balancing::default(),
             protocol: Protocol::Http1,
             connect_timeout: Duration::from_secs(10),
             pool: Pool::default(),
+            breakers: CircuitBreakers::default(),
+            outlier: None,
+            health_checks: Vec::new(),
             service: Service::default(),
             origin: Origin::default(),
         }
@@ -51,24 +65,6 @@ pub enum Discovery {
     Forward,
 }
 
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Balancer {
-    RoundRobin,
-    /// The least loaded of `choices` picked at random.
-    LeastRequest {
-        choices: u32,
-    },
-    Random,
-}
-
-impl Default for Balancer {
-    /// Istio's default: least request of two.
-    fn default() -> Self {
-        Balancer::LeastRequest { choices: 2 }
-    }
-}
-
 /// Which HTTP the upstream is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
@@ -85,12 +81,42 @@ pub struct Pool {
     pub max_requests_per_connection: Option<u32>,
     /// An upstream connection without a request for so long is closed. Default one hour.
     pub idle_timeout: Option<Duration>,
+    /// A connection is closed when it is so old, once it is idle.
+    pub max_connection_duration: Option<Duration>,
+    /// Streams at once on one HTTP/2 connection.
+    pub max_concurrent_streams: Option<u32>,
+    /// TCP keep-alive probes; `None`: off.
+    pub keepalive: Option<Keepalive>,
+    /// An HTTP/2 connection is asked for a sign of life.
+    pub http2_keepalive: Option<Http2Keepalive>,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Pool { max_requests_per_connection: None, idle_timeout: Some(Duration::from_secs(3600)) }
+        Pool {
+            max_requests_per_connection: None,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            max_concurrent_streams: None,
+            keepalive: None,
+            http2_keepalive: None,
+        }
     }
+}
+
+/// `None`: the operating system's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepalive {
+    pub probes: Option<u32>,
+    pub time: Option<Duration>,
+    pub interval: Option<Duration>,
+}
+
+/// A ping every `interval`; without an answer within `timeout` the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http2Keepalive {
+    pub interval: Duration,
+    pub timeout: Duration,
 }
 
 /// The service a cluster stands for: Istio's `destination_service*` labels. Empty fields are unknown.

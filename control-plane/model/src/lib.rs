@@ -8,11 +8,18 @@
 //!
 //! This crate is pure: no I/O, no clock, no randomness.
 
+pub mod balancer;
+pub mod breaker;
 pub mod cluster;
 pub mod endpoint;
+pub mod fault;
+pub mod health_check;
 pub mod listener;
 pub mod node;
+pub mod outlier;
+pub mod rate_limit;
 pub mod resource;
+pub mod retry;
 pub mod route;
 pub mod secret;
 

@@ -1,5 +1,6 @@
 //! Who asks for configuration: one data plane and what it says of itself.
 
+use crate::endpoint::Locality;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ pub struct Node {
     /// Where the workload's own program listens when that is not the pod's address (a sidecar
     /// without interception); ports are kept. `None`: the loopback address.
     pub app_address: Option<IpAddr>,
+    /// Where it runs.
+    pub locality: Locality,
 }
 
 impl Node {

@@ -4,6 +4,11 @@
 //! a data plane only walks the list, as Envoy does.
 
 use crate::Origin;
+use crate::balancer::{HashPolicy, Persistence};
+use crate::breaker::Priority;
+use crate::fault::Fault;
+use crate::rate_limit::RateLimit;
+use crate::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -35,7 +40,27 @@ pub struct Route {
     /// On what is sent to the caller (after each backend's own edits), local answers included.
     pub response_headers: HeaderEdits,
     pub cors: Option<Cors>,
+    pub fault: Option<Fault>,
+    /// All of them must let a request through.
+    pub rate_limits: Vec<RateLimit>,
     pub origin: Origin,
+}
+
+impl Route {
+    /// Everything, with this done to it, under this name.
+    pub fn all(name: impl Into<String>, action: Action) -> Self {
+        Route {
+            name: name.into(),
+            matches: RouteMatch { path: PathMatch::Any, methods: Vec::new(), headers: Vec::new(), query: Vec::new() },
+            action,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            cors: None,
+            fault: None,
+            rate_limits: Vec::new(),
+            origin: Origin::default(),
+        }
+    }
 }
 
 /// All parts must fit.
@@ -110,6 +135,16 @@ pub struct Forward {
     pub request_timeout: Option<Duration>,
     /// One try, to the whole response (Gateway API `timeouts.backendRequest`); past it 504 `UT`. `None`: none.
     pub backend_timeout: Option<Duration>,
+    /// A stream without a byte either way for so long is reset. `None`: the listener's own.
+    pub idle_timeout: Option<Duration>,
+    /// The longest that a caller's `grpc-timeout` may ask for; zero: as long as it likes; `None`: it is not looked at.
+    pub grpc_timeout_max: Option<Duration>,
+    /// `None`: only what was provably not sent is offered to another endpoint.
+    pub retry: Option<RetryPolicy>,
+    /// Whose limits of the cluster count.
+    pub priority: Priority,
+    pub hash: Vec<HashPolicy>,
+    pub persistence: Option<Persistence>,
     pub mirrors: Vec<Mirror>,
 }
 

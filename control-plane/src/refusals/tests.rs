@@ -1,7 +1,7 @@
 use super::*;
 use std::net::{IpAddr, Ipv4Addr};
 use weft_model::node::Role;
-use weft_model::route::{Action, PathMatch, Respond, Route, RouteMatch, RouteTable, VirtualHost};
+use weft_model::route::{Action, Respond, Route, RouteTable, VirtualHost};
 use weft_model::{Cluster, Node};
 use weft_xds::server::NackStatus;
 
@@ -10,16 +10,7 @@ fn origin_at(line: u32, rule: u32) -> Origin {
 }
 
 fn route(name: &str, origin: Origin) -> Route {
-    let matches = RouteMatch { path: PathMatch::Any, methods: vec![], headers: vec![], query: vec![] };
-    Route {
-        name: name.into(),
-        matches,
-        action: Action::Respond(Respond { status: 200, body: String::new() }),
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        cors: None,
-        origin,
-    }
+    Route { origin, ..Route::all(name, Action::Respond(Respond { status: 200, body: String::new() })) }
 }
 
 fn given() -> Arc<ResourceSet> {
@@ -46,6 +37,7 @@ fn node(pod: &str, nack: Option<(&str, &str, &str)>) -> NodeStatus {
         workload: pod.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        locality: Default::default(),
     };
     let last_nack = nack.map(|(kind, name, text)| NackStatus {
         kind: kind.into(),

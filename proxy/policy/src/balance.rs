@@ -29,8 +29,11 @@ impl Balancer {
         use weft_model::cluster::Balancer as Kind;
         match kind {
             Kind::RoundRobin => Balancer::RoundRobin(RoundRobin::new(weights, dice)),
-            Kind::LeastRequest { choices } => Balancer::LeastRequest(LeastRequest::new(choices, weights)),
+            Kind::LeastRequest { choices, .. } => Balancer::LeastRequest(LeastRequest::new(choices, weights)),
             Kind::Random => Balancer::Random(Split::new(weights.iter().copied())),
+            Kind::PeakEwma { .. } | Kind::RingHash { .. } | Kind::Maglev { .. } => {
+                Balancer::LeastRequest(LeastRequest::new(2, weights))
+            }
         }
     }
 

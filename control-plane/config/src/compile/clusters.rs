@@ -77,7 +77,7 @@ pub(crate) fn endpoints(index: &Index, object: &Object, port: &ServicePort) -> E
     endpoints.sort_by_key(|endpoint| (endpoint.address, health_order(endpoint.health)));
     // one address may be in two slices while the cluster moves it from one to the other
     endpoints.dedup_by_key(|endpoint| endpoint.address);
-    Endpoints { cluster: cluster_name(&object.key, port.port), endpoints }
+    Endpoints { cluster: cluster_name(&object.key, port.port), endpoints, ..Endpoints::default() }
 }
 
 fn health_order(health: Health) -> u8 {
@@ -92,10 +92,9 @@ fn of_slice(index: &Index, slice: &EndpointSlice, port: &ServicePort) -> Vec<End
     let Some(number) = slice_port(slice, port) else { return Vec::new() };
     let endpoint = |endpoint: &SliceEndpoint| {
         Some(Endpoint {
-            address: SocketAddr::new(first_ip(endpoint)?, number),
             health: health(endpoint),
-            weight: 1,
             workload: workload(index, endpoint),
+            ..Endpoint::at(SocketAddr::new(first_ip(endpoint)?, number))
         })
     };
     slice.endpoints.iter().filter_map(endpoint).collect()

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use weft_model::cluster::Discovery;
-use weft_model::endpoint::{Health, Workload};
+use weft_model::endpoint::Workload;
 use weft_model::listener::{ApplicationProtocol, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TcpHandler};
 use weft_model::route::VirtualHost;
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
@@ -116,14 +116,12 @@ fn of_port(node: &Node, number: u16, object: &Object, port: &ServicePort) -> Vec
 fn endpoint(node: &Node, address: SocketAddr) -> Endpoint {
     let label = |names: [&str; 2]| names.iter().find_map(|name| node.labels.get(*name)).cloned().unwrap_or_default();
     Endpoint {
-        address,
-        health: Health::Healthy,
-        weight: 1,
         workload: Workload {
             name: node.workload.clone(),
             namespace: node.namespace.clone(),
             app: label(["app", "app.kubernetes.io/name"]),
             version: label(["version", "app.kubernetes.io/version"]),
         },
+        ..Endpoint::at(address)
     }
 }

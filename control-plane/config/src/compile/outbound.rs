@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
-use weft_model::route::{Action, Backend, Forward, HeaderEdits, PathMatch, Route, RouteMatch, Target, VirtualHost};
+use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
 use weft_model::{Cluster, Listener, Origin, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
@@ -180,13 +180,6 @@ pub(crate) fn to_cluster(name: &str, cluster: &str, origin: Origin) -> Route {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
     };
-    Route {
-        name: name.to_owned(),
-        matches: RouteMatch { path: PathMatch::Any, methods: Vec::new(), headers: Vec::new(), query: Vec::new() },
-        action: Action::Forward(Forward { backends: vec![backend], ..Forward::default() }),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        cors: None,
-        origin,
-    }
+    let action = Action::Forward(Forward { backends: vec![backend], ..Forward::default() });
+    Route { origin, ..Route::all(name, action) }
 }

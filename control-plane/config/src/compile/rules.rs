@@ -55,15 +55,8 @@ fn compile_rule(index: &Index, object: &Object, at: usize, rule: &HttpRule) -> R
     let key = &object.key;
     let mut origin = origin(object, &format!("rules[{at}]"));
     origin.place = format!("{}:{}", rule.place.file, rule.place.line);
-    let mut route = Route {
-        name: rule.name.clone().unwrap_or_else(|| format!("{}/{}/{at}", key.namespace, key.name)),
-        matches: RouteMatch { path: PathMatch::Any, methods: Vec::new(), headers: Vec::new(), query: Vec::new() },
-        action: action(index, &key.namespace, rule),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        cors: None,
-        origin,
-    };
+    let name = rule.name.clone().unwrap_or_else(|| format!("{}/{}/{at}", key.namespace, key.name));
+    let mut route = Route { origin, ..Route::all(name, action(index, &key.namespace, rule)) };
     for filter in &rule.filters {
         match &filter.action {
             HttpFilterAction::RequestHeaders(modifier) => route.request_headers = edits(modifier),

@@ -31,6 +31,7 @@ fn node(role: Role, namespace: &str, workload: &str) -> Node {
         workload: workload.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        locality: Default::default(),
     }
 }
 

@@ -18,7 +18,7 @@ fn cluster(name: &str) -> Resource {
 }
 
 fn endpoints(name: &str) -> Resource {
-    Resource::Endpoints(Endpoints { cluster: name.into(), endpoints: vec![] })
+    Resource::Endpoints(Endpoints { cluster: name.into(), ..Endpoints::default() })
 }
 
 fn listener(name: &str) -> Resource {

@@ -53,8 +53,9 @@ pub(super) fn encode(cluster: &Cluster) -> cds::Cluster {
 fn encode_balancer(balancer: Balancer, encoded: &mut cds::Cluster) {
     let policy = match balancer {
         Balancer::RoundRobin => LbPolicy::RoundRobin,
+        Balancer::PeakEwma { .. } | Balancer::RingHash { .. } | Balancer::Maglev { .. } => LbPolicy::LeastRequest,
         Balancer::Random => LbPolicy::Random,
-        Balancer::LeastRequest { choices } => {
+        Balancer::LeastRequest { choices, .. } => {
             encoded.lb_config = Some(LbConfig::LeastRequestLbConfig(cluster::LeastRequestLbConfig {
                 choice_count: parts::number(choices.max(2)),
                 ..Default::default()
@@ -194,6 +195,10 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
         discovery,
         protocol,
         pool,
+        balancing: Default::default(),
+        breakers: Default::default(),
+        outlier: None,
+        health_checks: Vec::new(),
     })
 }
 
@@ -270,7 +275,7 @@ fn read_least_request(config: cluster::LeastRequestLbConfig) -> Decoded<Balancer
         ignored: ;
         refused: active_request_bias, slow_start_config
     });
-    Ok(Balancer::LeastRequest { choices: choice_count.map_or(2, |count| count.value.max(2)) })
+    Ok(Balancer::LeastRequest { choices: choice_count.map_or(2, |count| count.value.max(2)), bias: 1.0 })
 }
 
 fn read_extensions(mut extensions: std::collections::HashMap<String, Any>) -> Decoded<(Protocol, Pool)> {
@@ -318,6 +323,7 @@ fn read_pool(options: CommonOptions) -> Decoded<Pool> {
     Ok(Pool {
         max_requests_per_connection: max_requests_per_connection.map(|most| most.value).filter(|most| *most > 0),
         idle_timeout: parts::read_limit("idle_timeout", idle_timeout, Some(DEFAULT_IDLE_TIMEOUT))?,
+        ..Pool::default()
     })
 }
 

@@ -50,7 +50,7 @@ fn workload(workload: &Workload) -> Vec<(&'static str, Value)> {
 
 pub(super) fn decode(assignment: eds::ClusterLoadAssignment) -> Decoded<Endpoints> {
     let cluster = assignment.cluster_name.clone();
-    Ok(Endpoints { cluster, endpoints: read_assignment(assignment)? })
+    Ok(Endpoints { cluster, endpoints: read_assignment(assignment)?, locality_weights: Vec::new() })
 }
 
 pub(super) fn read_assignment(assignment: eds::ClusterLoadAssignment) -> Decoded<Vec<Endpoint>> {
@@ -87,6 +87,8 @@ fn read_endpoint(member: eds::LbEndpoint) -> Decoded<Endpoint> {
         health: read_health(member.health_status)?,
         weight: member.load_balancing_weight.map_or(1, |weight| weight.value.max(1)),
         workload: read_workload(member.metadata.as_ref()),
+        priority: 0,
+        locality: Default::default(),
     })
 }
 

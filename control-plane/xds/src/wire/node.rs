@@ -60,6 +60,7 @@ pub fn decode(node: &core::Node) -> Result<Node, DecodeError> {
         pod,
         labels: read_labels(node),
         app_address,
+        locality: Default::default(),
     })
 }
 

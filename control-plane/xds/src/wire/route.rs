@@ -138,6 +138,8 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
             response_headers_to_remove,
         )?,
         cors: decode_filters(typed_per_filter_config)?,
+        fault: None,
+        rate_limits: Vec::new(),
         origin: parts::read_origin(metadata.as_ref()),
     })
 }

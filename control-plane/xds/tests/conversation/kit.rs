@@ -25,6 +25,7 @@ pub(crate) fn node(pod: &str) -> Node {
         workload: "order".into(),
         labels: BTreeMap::from([("app".into(), "order".into())]),
         app_address: Some("127.0.2.2".parse().unwrap()),
+        locality: Default::default(),
     }
 }
 
@@ -33,13 +34,9 @@ pub(crate) fn cluster(name: &str) -> Resource {
 }
 
 pub(crate) fn endpoints(name: &str, ports: &[u16]) -> Resource {
-    let endpoint = |port: &u16| Endpoint {
-        address: SocketAddr::from(([127, 0, 1, 3], *port)),
-        health: weft_model::endpoint::Health::Healthy,
-        weight: 1,
-        workload: Default::default(),
-    };
-    Resource::Endpoints(Endpoints { cluster: name.into(), endpoints: ports.iter().map(endpoint).collect() })
+    let endpoint = |port: &u16| Endpoint::at(SocketAddr::from(([127, 0, 1, 3], *port)));
+    let endpoints = ports.iter().map(endpoint).collect();
+    Resource::Endpoints(Endpoints { cluster: name.into(), endpoints, ..Endpoints::default() })
 }
 
 /// A listener that is routed by the table of the same name.

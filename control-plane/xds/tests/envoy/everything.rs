@@ -77,14 +77,15 @@ fn clusters(order: SocketAddr) -> Vec<Resource> {
         endpoint(nowhere, Health::Draining),
         endpoint(SocketAddr::new(order.ip(), 2), Health::Unhealthy),
     ];
-    let endpoints = Resource::Endpoints(Endpoints { cluster: ORDER.into(), endpoints: members });
+    let endpoints =
+        Resource::Endpoints(Endpoints { cluster: ORDER.into(), endpoints: members, ..Endpoints::default() });
     [by_eds, fixed, http2, named, forward].into_iter().map(Resource::Cluster).chain([endpoints]).collect()
 }
 
 fn endpoint(address: SocketAddr, health: Health) -> Endpoint {
     let workload =
         Workload { name: "order".into(), namespace: "default".into(), app: "order".into(), version: "v1".into() };
-    Endpoint { address, health, weight: 1, workload }
+    Endpoint { health, workload, ..Endpoint::at(address) }
 }
 
 fn listeners() -> Vec<Resource> {
@@ -187,6 +188,7 @@ fn limited() -> Action {
             mirror(Target::Cluster("http2".into()), half),
             mirror(Target::Invalid { reason: "no such Service".into() }, Share::ALL),
         ],
+        ..Forward::default()
     })
 }
 
@@ -224,17 +226,15 @@ fn through() -> Vec<Route> {
 fn route(name: &str, path: PathMatch, action: Action) -> Route {
     let header = |name: &str, value: &str| (name.to_string(), value.to_string());
     Route {
-        name: name.into(),
         matches: RouteMatch { path, methods: vec![], headers: vec![], query: vec![] },
-        action,
         request_headers: HeaderEdits {
             set: vec![header("x-set", "100%"), header("x-empty", "")],
             add: vec![header("x-add", "1")],
             remove: vec!["x-gone".into()],
         },
         response_headers: HeaderEdits { set: vec![header("x-route", name)], ..Default::default() },
-        cors: None,
         origin: Origin { place: "routes.yaml:1".into(), object: "HTTPRoute default/all".into() },
+        ..Route::all(name, action)
     }
 }
 

@@ -17,7 +17,7 @@ fn counts(weights: &[u32], mut pick: impl FnMut() -> usize) -> Vec<u32> {
 #[test]
 fn nothing_is_picked_of_nothing() {
     let mut dice = Dice::new(1);
-    for kind in [Kind::RoundRobin, Kind::LeastRequest { choices: 2 }, Kind::Random] {
+    for kind in [Kind::RoundRobin, Kind::LEAST_REQUEST, Kind::Random] {
         assert_eq!(Balancer::new(kind, &[], &mut dice).pick(&mut dice, |_| 0), None, "{kind:?}");
         assert_eq!(Balancer::new(kind, &[1], &mut dice).pick(&mut dice, |_| 9), Some(0), "{kind:?}");
     }
@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn what_is_picked_exists(weights in proptest::collection::vec(0u32..5, 0..200), choices in 0u32..300, seed: u64, busy: u32) {
         let mut dice = Dice::new(seed);
-        for kind in [Kind::RoundRobin, Kind::LeastRequest { choices }, Kind::Random] {
+        for kind in [Kind::RoundRobin, Kind::LeastRequest { choices, bias: 1.0 }, Kind::Random] {
             let balancer = Balancer::new(kind, &weights, &mut dice);
             for _ in 0..20 {
                 match balancer.pick(&mut dice, |index| busy.wrapping_mul(index as u32)) {

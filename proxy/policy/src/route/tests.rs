@@ -1,25 +1,14 @@
 use super::*;
 use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
-use weft_model::Origin;
-use weft_model::route::{
-    Action, HeaderEdits, HeaderMatch, PathMatch, QueryMatch, Respond, RouteMatch, StringMatch, VirtualHost,
-};
+use weft_model::route::{Action, HeaderMatch, PathMatch, QueryMatch, Respond, RouteMatch, StringMatch, VirtualHost};
 
 fn any() -> RouteMatch {
     RouteMatch { path: PathMatch::Any, methods: Vec::new(), headers: Vec::new(), query: Vec::new() }
 }
 
 fn route(name: &str, matches: RouteMatch) -> Route {
-    Route {
-        name: name.into(),
-        matches,
-        action: Action::Respond(Respond { status: 200, body: name.into() }),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        cors: None,
-        origin: Origin::default(),
-    }
+    Route { matches, ..Route::all(name, Action::Respond(Respond { status: 200, body: name.into() })) }
 }
 
 fn host(domains: &[&str], routes: Vec<Route>) -> VirtualHost {

@@ -169,6 +169,7 @@ pub(super) fn decode_forward(action: rds::RouteAction, path: &PathMatch) -> Deco
         request_timeout: parts::read_limit("timeout", timeout, Some(DEFAULT_TIMEOUT))?,
         backend_timeout: retry_policy.map(read_try_timeout).transpose().at("retry_policy")?.flatten(),
         mirrors: each("request_mirror_policies", request_mirror_policies, decode_mirror)?,
+        ..Forward::default()
     })
 }
 

@@ -18,7 +18,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         6 => table().boxed().prop_map(Resource::RouteTable),
         3 => cluster().boxed().prop_map(Resource::Cluster),
         1 => (name(), vec(endpoint().boxed(), 0..4))
-            .prop_map(|(cluster, endpoints)| Resource::Endpoints(Endpoints { cluster, endpoints })),
+            .prop_map(|(cluster, endpoints)| Resource::Endpoints(Endpoints { cluster, endpoints, ..Endpoints::default() })),
         1 => (name(), text(), text()).prop_map(|(name, certificate_chain, private_key)| {
             Resource::Secret(Secret { name, certificate_chain, private_key })
         }),
@@ -36,6 +36,7 @@ pub(super) fn node() -> impl Strategy<Value = Node> {
             workload,
             labels,
             app_address,
+            locality: Default::default(),
         },
     )
 }
@@ -123,15 +124,22 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     let balancer = prop_oneof![
         Just(Balancer::RoundRobin),
         Just(Balancer::Random),
-        (2..=u32::MAX).prop_map(|choices| Balancer::LeastRequest { choices }),
+        (2..=u32::MAX).prop_map(|choices| Balancer::LeastRequest { choices, bias: 1.0 }),
     ];
     let protocol = prop_oneof![Just(Protocol::Http1), Just(Protocol::Http2), Just(Protocol::Downstream)];
-    let pool = (of(1..=u32::MAX), of(time()))
-        .prop_map(|(max_requests_per_connection, idle_timeout)| Pool { max_requests_per_connection, idle_timeout });
+    let pool = (of(1..=u32::MAX), of(time())).prop_map(|(max_requests_per_connection, idle_timeout)| Pool {
+        max_requests_per_connection,
+        idle_timeout,
+        ..Pool::default()
+    });
     let service = (text(), text(), text()).prop_map(|(host, name, namespace)| Service { host, name, namespace });
     (name(), discovery, balancer, protocol, time(), pool, service, origin()).prop_map(
         |(name, discovery, balancer, protocol, connect_timeout, pool, service, origin)| Cluster {
             name,
+            balancing: Default::default(),
+            breakers: Default::default(),
+            outlier: None,
+            health_checks: Vec::new(),
             balancer: if discovery == Discovery::Forward { Balancer::default() } else { balancer },
             discovery,
             protocol,
@@ -153,7 +161,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         version,
     });
     (any::<SocketAddr>().prop_map(plain), health, 1..=u32::MAX, workload)
-        .prop_map(|(address, health, weight, workload)| Endpoint { address, health, weight, workload })
+        .prop_map(|(address, health, weight, workload)| Endpoint { health, weight, workload, ..Endpoint::at(address) })
 }
 
 fn table() -> impl Strategy<Value = RouteTable> {
@@ -189,6 +197,8 @@ fn route() -> impl Strategy<Value = Route> {
             request_headers,
             response_headers,
             cors,
+            fault: None,
+            rate_limits: Vec::new(),
             origin,
         })
 }
@@ -250,6 +260,7 @@ fn action(path: PathMatch) -> impl Strategy<Value = Action> {
                 request_timeout,
                 backend_timeout,
                 mirrors: mirrors.into_iter().map(mirror).collect(),
+                ..Forward::default()
             })
         });
     let status = prop_oneof![Just(301), Just(302), Just(303), Just(307), Just(308)];

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use prost::{Message, Name};
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
-use weft_model::route::{Action, Forward, PathMatch, Route, RouteMatch, VirtualHost};
+use weft_model::route::{Action, Forward, Route, VirtualHost};
 use weft_model::{Cluster, Listener, Resource, RouteTable};
 
 /// The resource's message, changed, and what decoding it says.
@@ -31,15 +31,7 @@ fn listener() -> Resource {
 }
 
 fn table() -> Resource {
-    let route = Route {
-        name: String::new(),
-        matches: RouteMatch { path: PathMatch::Any, methods: vec![], headers: vec![], query: vec![] },
-        action: Action::Forward(Forward::default()),
-        request_headers: Default::default(),
-        response_headers: Default::default(),
-        cors: None,
-        origin: Default::default(),
-    };
+    let route = Route::all("", Action::Forward(Forward::default()));
     let host = VirtualHost { name: "h".into(), domains: vec!["*".into()], routes: vec![route] };
     Resource::RouteTable(RouteTable { name: "t".into(), virtual_hosts: vec![host] })
 }
