@@ -165,10 +165,13 @@ pub(crate) async fn send(
             None => (host.pool.fresh(cluster, Instant::now()).await.map_err(Rejection::not_connected)?, false),
         };
         match lease.send(request).await {
-            Ok(response) => return Ok(response.map(|body| Source::Leased { lease, body })),
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Rejection::UpstreamProtocol("it switches protocols without being asked".into()));
+            }
+            Ok(response) => return Ok(response.map(|()| Source::Leased(lease))),
             // The upstream closed a kept connection in the very moment it was lent: nobody's fault.
             Err(_) if reused && request.is_some() => {}
-            Err(error) => return Err(Rejection::not_answered(&error)),
+            Err(error) => return Err(Rejection::broken(&error)),
         }
     }
 }

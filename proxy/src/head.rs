@@ -75,6 +75,9 @@ fn has_token(line: &HeaderValue, token: &str) -> bool {
 /// Removes what is meant for this hop only: `connection` and all that it names, and the fields that always are.
 /// `te: trailers` stays, for gRPC asks for it end to end.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
     for name in found {
         if name == header::CONNECTION && !headers.get_all(&name).iter().all(is_plain) {

@@ -23,6 +23,7 @@ mod exchange;
 mod fleet;
 mod forward;
 mod head;
+mod http1;
 mod inspect;
 mod live;
 mod mirror;

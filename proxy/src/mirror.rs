@@ -63,7 +63,7 @@ async fn attempt(
     while let Some(frame) = poll_fn(|cx| source.poll_frame(cx)).await {
         frame.ok()?;
     }
-    if let Source::Leased { lease, .. } = source {
+    if let Source::Leased(lease) = source {
         host.pool.give_back(lease, cluster, Instant::now());
     }
     Some(())

@@ -1,8 +1,5 @@
-//! A waker that is kept with a connection and passes wake-ups on to whoever uses the connection now.
-//!
-//! An HTTP/1 connection to an upstream is driven by one exchange after the other, each in another
-//! task. Whatever holds a waker for it (its queue, its socket) would go on waking the last user; with
-//! this one they hold the same waker for ever, and an idle connection wakes nobody.
+//! A waker that is kept with a connection and passes wake-ups on to whoever uses the connection now, and remembers
+//! that there was one.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -33,11 +30,6 @@ impl Nudge {
         if !user.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *user = Some(waker.clone());
         }
-    }
-
-    /// From now on nobody is.
-    pub(crate) fn nobody(&self) {
-        *self.user.task.lock() = None;
     }
 
     /// Whether it was woken since this was asked last.

@@ -5,6 +5,7 @@
 //! disagree.
 
 use crate::connect::ConnectError;
+use crate::http1::Broken;
 use crate::telemetry::flags::{Flag, Flags};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -64,7 +65,16 @@ impl Rejection {
         }
     }
 
-    /// There was a connection, but no answer over it.
+    /// There was an HTTP/1 connection, but no answer over it.
+    pub(crate) fn broken(error: &Broken) -> Rejection {
+        match error {
+            Broken::Protocol(why) => Rejection::UpstreamProtocol((*why).into()),
+            Broken::Caller => Rejection::DownstreamReset,
+            Broken::Closed | Broken::Io(_) => Rejection::UpstreamReset(error.to_string()),
+        }
+    }
+
+    /// There was an HTTP/2 connection, but no answer over it.
     pub(crate) fn not_answered(error: &hyper::Error) -> Rejection {
         if error.is_parse() {
             return Rejection::UpstreamProtocol(error.to_string());

@@ -5,7 +5,7 @@
 
 use crate::body::Expiry;
 use crate::exchange::Exchange;
-use crate::source::Source;
+use crate::source::{BrokenOff, Source};
 use crate::telemetry::flags::Flag;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -29,7 +29,7 @@ pub(crate) struct ResponseBody {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CutOff {
     #[error("the upstream's answer ended in an error: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] BrokenOff),
     #[error("the route's timeout passed before the answer was complete")]
     Timeout,
     #[error("nothing was sent either way for too long")]
@@ -55,7 +55,7 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Ended);
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.ending.whole = true;
-        if let (Source::Leased { lease, .. }, Some(attempt)) = (source, &exchange.attempt) {
+        if let (Source::Leased(lease), Some(attempt)) = (source, &exchange.attempt) {
             attempt.host.pool.give_back(lease, &attempt.cluster, Instant::now());
         }
     }
@@ -116,7 +116,7 @@ impl Body for ResponseBody {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                let (flag, details) = match error.is_parse() {
+                let (flag, details) = match error.is_protocol() {
                     true => (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}"),
                     false => (
                         Flag::UpstreamConnectionTermination,

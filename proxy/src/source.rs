@@ -1,18 +1,16 @@
 //! Where the bytes of an answer come from.
 
-use crate::upstream::{Lease, Stream};
+use crate::http1::{Broken, Lease};
+use crate::upstream::Stream;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 pub(crate) enum Source {
     /// Over an HTTP/1 connection that nobody else drives.
-    Leased {
-        lease: Box<Lease>,
-        body: Incoming,
-    },
+    Leased(Box<Lease>),
     /// Over one stream of an HTTP/2 connection, whose place is kept until the end.
     Streamed {
         _stream: Stream,
@@ -23,21 +21,30 @@ pub(crate) enum Source {
     Ended,
 }
 
-impl Source {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+/// How an upstream's answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BrokenOff {
+    #[error(transparent)]
+    Http1(#[from] Broken),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl BrokenOff {
+    /// Whether what came was not HTTP.
+    pub(crate) fn is_protocol(&self) -> bool {
         match self {
-            Source::Leased { lease, body } => {
-                // The driver runs in this very task: it is what wakes us, the body need not.
-                let quiet = &mut Context::from_waker(Waker::noop());
-                match Pin::new(&mut *body).poll_frame(quiet) {
-                    Poll::Pending => {
-                        lease.drive(cx);
-                        Pin::new(body).poll_frame(quiet)
-                    }
-                    ready => ready,
-                }
-            }
-            Source::Streamed { body, .. } => Pin::new(body).poll_frame(cx),
+            BrokenOff::Http1(error) => error.is_protocol(),
+            BrokenOff::Http2(error) => error.is_parse(),
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Source::Leased(lease) => lease.poll_frame(cx).map_err(BrokenOff::Http1),
+            Source::Streamed { body, .. } => Pin::new(body).poll_frame(cx).map_err(BrokenOff::Http2),
             Source::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Ended => Poll::Ready(None),
@@ -46,7 +53,8 @@ impl Source {
 
     pub(crate) fn is_end_stream(&self) -> bool {
         match self {
-            Source::Leased { body, .. } | Source::Streamed { body, .. } => body.is_end_stream(),
+            Source::Leased(lease) => lease.is_end_stream(),
+            Source::Streamed { body, .. } => body.is_end_stream(),
             Source::Own(bytes) => bytes.is_empty(),
             Source::Ended => true,
         }
@@ -54,7 +62,8 @@ impl Source {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         match self {
-            Source::Leased { body, .. } | Source::Streamed { body, .. } => body.size_hint(),
+            Source::Leased(lease) => lease.size_hint(),
+            Source::Streamed { body, .. } => body.size_hint(),
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Ended => SizeHint::with_exact(0),
         }

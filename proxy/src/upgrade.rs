@@ -70,18 +70,16 @@ pub(crate) async fn forward(
     };
     let mut response = match lease.send(&mut request).await {
         Ok(response) => response,
-        Err(error) => return refuse(exchange, Rejection::not_answered(&error)),
+        Err(error) => return refuse(exchange, Rejection::broken(&error)),
     };
     let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = response.headers().get(header::UPGRADE).cloned();
     head::prepare_response(&mut response);
     answered(&mut exchange, &mut response);
     if !agreed {
-        return response.map(|body| ResponseBody::new(Source::Leased { lease, body }, exchange, None));
+        return response.map(|()| ResponseBody::new(Source::Leased(lease), exchange, None));
     }
-    let Some((upstream, ahead)) = lease.upgraded().await else {
-        return refuse(exchange, Rejection::UpstreamReset("the connection was closed during the upgrade".into()));
-    };
+    let (upstream, ahead) = lease.into_transport();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(header::UPGRADE, protocol.unwrap_or(upgrade.protocol));
     join(exchange, upgrade.caller, upstream, ahead);

@@ -1,31 +1,24 @@
 //! Connections to endpoints, kept by each worker for itself.
 //!
-//! An HTTP/1 connection carries one exchange at a time, so its driver is not a task of its own: the
-//! exchange that has leased it polls it, in the very wake-up that serves the caller. That saves a
-//! task switch and a wake-up on every request. Between requests nobody polls it; that the upstream
-//! closed it is learnt at the next send, which then gives the request back unsent.
+//! An HTTP/1 connection is lent to one exchange at a time, which drives it ([`crate::http1`]). That the upstream closed
+//! a kept one is learnt at the next send, which then leaves the request unsent.
 //!
-//! HTTP/2 connections are shared by many exchanges and do have a task.
+//! HTTP/2 connections are shared by many exchanges and have a task of their own.
 
 use crate::body::RequestBody;
 use crate::connect::{ConnectError, connect};
+use crate::http1::Lease;
 use crate::live::LiveCluster;
-use crate::nudge::Nudge;
-use crate::quiet::Quiet;
 use crate::telemetry::metrics::{ConnectionCounter, OpenConnection};
-use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// Streams on one HTTP/2 connection before another is opened.
 const STREAMS_PER_CONNECTION: u32 = 100;
@@ -47,114 +40,6 @@ where
     }
 }
 
-type Driver = http1::Connection<TokioIo<Quiet<TcpStream>>, RequestBody>;
-
-/// One HTTP/1 connection, leased to one exchange at a time.
-pub(crate) struct Lease {
-    sender: http1::SendRequest<RequestBody>,
-    /// `None` once it has ended.
-    connection: Option<Driver>,
-    /// What is left of it then: after an upgrade, the transport.
-    ended: Option<Driver>,
-    nudge: Nudge,
-    served: u32,
-    idle_since: Instant,
-    _counted: OpenConnection,
-}
-
-impl Lease {
-    async fn open(
-        address: SocketAddr,
-        timeout: Duration,
-        now: Instant,
-        counter: &ConnectionCounter,
-    ) -> Result<Box<Lease>, ConnectError> {
-        let stream = connect(address, timeout).await?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(Quiet::new(stream))).await.map_err(ConnectError::Handshake)?;
-        let mut lease = Box::new(Lease {
-            sender,
-            connection: Some(connection),
-            ended: None,
-            nudge: Nudge::new(),
-            served: 0,
-            idle_since: now,
-            _counted: counter.opened(),
-        });
-        // Its first turn makes it ask for a request.
-        lease.is_ready();
-        Ok(lease)
-    }
-
-    /// Polls the connection's driver.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.nudge.user(cx.waker());
-        if let Some(connection) = &mut self.connection
-            && connection.poll_without_shutdown(&mut Context::from_waker(self.nudge.waker())).is_ready()
-        {
-            self.ended = self.connection.take();
-        }
-    }
-
-    /// Sends the request that is in this place. After an error it is there again if not one byte of it was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: &mut Option<Request<RequestBody>>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        self.served += 1;
-        let mut response = pin!(self.sender.try_send_request(request.take().expect("a request waits in its place")));
-        // The driver runs in this very task and was polled just now: it is what wakes us.
-        let quiet = &mut Context::from_waker(Waker::noop());
-        poll_fn(|cx| {
-            self.drive(cx);
-            let polled = match response.as_mut().poll(quiet) {
-                Poll::Pending if self.connection.is_none() => {
-                    // A driver that is dropped gives back what still waits in its queue, unsent.
-                    self.ended = None;
-                    response.as_mut().poll(quiet)
-                }
-                polled => polled,
-            };
-            polled.map_err(|mut failed| {
-                *request = failed.take_message();
-                failed.into_error()
-            })
-        })
-        .await
-    }
-
-    /// The transport, after the upstream agreed to an upgrade, with what was already read from it.
-    pub(crate) async fn upgraded(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
-        poll_fn(|cx| {
-            self.drive(cx);
-            if self.connection.is_none() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        let parts = self.ended.take()?.into_parts();
-        Some((parts.io.into_inner().into_inner(), parts.read_buf))
-    }
-
-    /// Whether another exchange may follow. From now on nobody is woken.
-    fn is_ready(&mut self) -> bool {
-        self.nudge.nobody();
-        if !self.sender.is_ready()
-            && let Some(connection) = &mut self.connection
-            && connection.poll_without_shutdown(&mut Context::from_waker(self.nudge.waker())).is_ready()
-        {
-            self.connection = None;
-        }
-        self.connection.is_some() && self.sender.is_ready()
-    }
-
-    /// Whether the upstream has not closed it meanwhile.
-    fn is_open(&mut self) -> bool {
-        let polled = self.connection.as_mut().map(|connection| {
-            connection.poll_without_shutdown(&mut Context::from_waker(self.nudge.waker())).is_pending()
-        });
-        polled == Some(true)
-    }
-}
-
 /// One HTTP/2 connection.
 #[derive(Clone)]
 struct Shared {
@@ -171,7 +56,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// As [`Lease::send`].
+    /// Sends the request that is in this place. After an error it is there again if not one byte of it was sent.
     pub(crate) async fn send(
         &mut self,
         request: &mut Option<Request<RequestBody>>,
@@ -232,8 +117,10 @@ impl Pool {
 
     /// Takes a connection back when its exchange has ended well.
     pub(crate) fn give_back(&self, mut lease: Box<Lease>, cluster: &LiveCluster, now: Instant) {
-        let worn = cluster.spec.pool.max_requests_per_connection.is_some_and(|limit| lease.served >= limit);
-        if !worn && lease.is_ready() {
+        let pool = &cluster.spec.pool;
+        let worn = pool.max_requests_per_connection.is_some_and(|limit| lease.served >= limit)
+            || pool.max_connection_duration.is_some_and(|limit| now.saturating_duration_since(lease.opened) >= limit);
+        if !worn && lease.is_reusable() {
             lease.idle_since = now;
             self.idle.borrow_mut().push(lease);
         }
@@ -285,8 +172,14 @@ impl Pool {
     /// Closes what has been idle for longer than the cluster allows.
     pub(crate) fn sweep(&self, cluster: &LiveCluster, now: Instant) {
         let limit = cluster.spec.pool.idle_timeout;
-        let fresh = |since: Instant| limit.is_none_or(|limit| now.saturating_duration_since(since) < limit);
-        self.idle.borrow_mut().retain_mut(|lease| fresh(lease.idle_since) && lease.is_open());
+        let lifetime = cluster.spec.pool.max_connection_duration;
+        let within = |limit: Option<Duration>, since: Instant| {
+            limit.is_none_or(|limit| now.saturating_duration_since(since) < limit)
+        };
+        let fresh = |since: Instant| within(limit, since);
+        self.idle
+            .borrow_mut()
+            .retain(|lease| fresh(lease.idle_since) && within(lifetime, lease.opened) && lease.is_open());
         let worn = cluster.spec.pool.max_requests_per_connection.unwrap_or(u32::MAX);
         self.shared.borrow_mut().retain(|one| {
             !one.sender.is_closed()
