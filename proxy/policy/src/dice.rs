@@ -30,6 +30,11 @@ impl Dice {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
+    /// Evenly in `0.0..1.0`.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// True for that share of the throws.
     pub fn within(&mut self, share: Share) -> bool {
         self.below(Share::ALL.millionths()) < share.millionths()

@@ -1,5 +1,6 @@
 //! The decisions of a data plane, pure: which route a request takes, what it is turned into, what a
-//! browser of another origin may do, which endpoint answers.
+//! browser of another origin may do, which endpoint answers, how much may be in flight, which endpoint is
+//! left alone for a while.
 //!
 //! Nothing here awaits, reads a clock or rolls dice of its own: whoever asks hands in the request,
 //! the loads and the [`Dice`]. So the live proxy, `weft check` and a property test run the very
@@ -7,14 +8,20 @@
 //! after that nothing can fail and the common path allocates nothing.
 
 pub mod balance;
+pub mod breaker;
 pub mod cors;
 pub mod dice;
 pub mod edits;
 mod error;
+pub mod outlier;
 pub mod pattern;
 pub mod redirect;
 pub mod rewrite;
 pub mod route;
+#[cfg(test)]
+mod testing;
+pub mod trip;
+mod window;
 
 pub use dice::Dice;
 pub use error::CompileError;
