@@ -37,6 +37,7 @@ mod session;
 mod shared;
 mod snapshot;
 mod source;
+mod startup;
 mod table;
 mod tcp;
 mod tls;
@@ -138,6 +139,7 @@ async fn announce(shared: &Shared, mut ready: tokio::sync::watch::Receiver<bool>
             if whole.is_ok() {
                 shared.configured.store(true, Ordering::Relaxed);
                 tracing::info!(node = shared.settings.node.id(), "serving");
+                startup::let_go();
             }
         }
     }
