@@ -15,6 +15,8 @@ pub mod pattern;
 pub mod redirect;
 pub mod rewrite;
 pub mod route;
+#[cfg(test)]
+mod testing;
 
 pub use dice::Dice;
 pub use error::CompileError;
