@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use weft_model::endpoint::{Endpoint, Health, Workload};
+use std::time::Instant;
+use weft_model::endpoint::{Endpoint, Health, Locality, Workload};
 use weft_model::{Cluster, Endpoints};
 use weft_policy::Dice;
-use weft_policy::balance::Balancer;
+use weft_policy::balance::{Degree, Host, Loads, Members, Pick, Picker};
 
 /// Names an endpoint for as long as the process lives; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +80,9 @@ impl Drop for InFlight {
     }
 }
 
+/// Picks after the first for a host that a request has not met (Istio's `host_selection_retry_max_attempts`).
+const ATTEMPTS: u32 = 5;
+
 /// A cluster with its endpoints.
 #[derive(Debug)]
 pub(crate) struct LiveCluster {
@@ -87,7 +91,7 @@ pub(crate) struct LiveCluster {
     /// Those that new requests may go to.
     pub(crate) healthy: Vec<Arc<LiveEndpoint>>,
     /// Over the healthy ones.
-    pub(crate) balancer: Balancer,
+    pub(crate) picker: Picker,
 }
 
 impl LiveCluster {
@@ -113,23 +117,16 @@ impl LiveCluster {
             })
             .collect();
         let healthy: Vec<_> = endpoints.iter().filter(|one| one.health == Health::Healthy).cloned().collect();
-        let weights: Vec<u32> = healthy.iter().map(|one| one.weight).collect();
-        let balancer = Balancer::new(spec.balancer, &weights, dice);
-        LiveCluster { spec, endpoints, healthy, balancer }
+        let picker = picker(&spec, &healthy, dice);
+        LiveCluster { spec, endpoints, healthy, picker }
     }
 
     /// The endpoint that the next request goes to, not one of `tried` if there is another.
     pub(crate) fn pick(&self, dice: &mut Dice, tried: &[EndpointId]) -> Option<&Arc<LiveEndpoint>> {
-        let load = |index: usize| self.healthy[index].active.load(Ordering::Relaxed);
-        let mut picked = &self.healthy[self.balancer.pick(dice, load)?];
-        // As Envoy's previous-hosts predicate: a few more throws, then whoever came last.
-        for _ in 0..5 {
-            if !tried.contains(&picked.id) {
-                break;
-            }
-            picked = &self.healthy[self.balancer.pick(dice, load)?];
-        }
-        Some(picked)
+        let met = |index: usize| tried.contains(&self.healthy[index].id);
+        let request = Pick { avoid: (!tried.is_empty()).then_some(&met), attempts: ATTEMPTS, ..Pick::default() };
+        let index = self.picker.pick(&request, &InFlightOf(&self.healthy), dice).ok()?;
+        Some(&self.healthy[index])
     }
 
     /// The members that EDS or the cluster itself names.
@@ -138,5 +135,39 @@ impl LiveCluster {
             weft_model::cluster::Discovery::Static(members) => members,
             _ => discovered.map_or(&[], |endpoints| &endpoints.endpoints),
         }
+    }
+}
+
+/// Over healthy endpoints, all of one priority.
+fn picker(spec: &Cluster, healthy: &[Arc<LiveEndpoint>], dice: &mut Dice) -> Picker {
+    let nowhere = Locality::default();
+    let host = |one: &Arc<LiveEndpoint>| Host {
+        address: one.address,
+        weight: one.weight,
+        priority: 0,
+        locality: &nowhere,
+        degree: Degree::Healthy,
+        since: None,
+    };
+    let hosts: Vec<Host<'_>> = healthy.iter().map(host).collect();
+    let members = Members { hosts: &hosts, locality_weights: &[], own: &nowhere, callers: &[] };
+    Picker::new(spec.balancer, &spec.balancing, &members, Instant::now(), dice)
+}
+
+/// The loads of these endpoints.
+struct InFlightOf<'a>(&'a [Arc<LiveEndpoint>]);
+
+impl Loads for InFlightOf<'_> {
+    fn active(&self, index: usize) -> u32 {
+        self.0[index].active.load(Ordering::Relaxed)
+    }
+
+    /// Latencies are not known: requests in flight alone count.
+    fn cost(&self, _: usize) -> f64 {
+        1.0
+    }
+
+    fn total(&self) -> u32 {
+        self.0.iter().map(|one| one.active.load(Ordering::Relaxed)).fold(0, u32::saturating_add)
     }
 }

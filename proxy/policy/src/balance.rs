@@ -1,48 +1,67 @@
 //! Which endpoint answers, and which of several weighted backends.
 //!
-//! Everything is prepared when the endpoints change; a pick allocates nothing and takes a time that does
-//! not grow with the number of endpoints (binary search by weight apart). Indices are those of the weights that were handed in:
-//! the caller lists the endpoints that may be picked at all.
+//! Two questions are kept apart. *Who may be picked at all* depends on health, priorities, localities and panic; a [`Picker`]
+//! answers it once, when one of them changes. *Who of these* is the balancer's, and is asked for every request: it allocates
+//! nothing and, bounded load and binary searches apart, takes a time that does not grow with the number of endpoints.
+//!
+//! What differs from request to request (loads, the hash, the dice) is an argument; several workers pick from one [`Picker`].
 
+mod consistent;
+mod cookie;
+mod group;
+mod hash_policy;
 mod least_request;
+mod locality;
+mod maglev;
+mod peak_ewma;
+mod picker;
+mod priority;
+mod ring_hash;
 mod round_robin;
+mod session;
+mod slow_start;
 mod split;
 #[cfg(test)]
 mod tests;
+mod xxh64;
 
-use crate::Dice;
+pub use hash_policy::{Connection, HashPolicies, Hashed};
 pub use least_request::LeastRequest;
+pub use maglev::Maglev;
+pub use peak_ewma::{Ewma, PeakEwma};
+pub use picker::{Degree, Host, Members, NoHost, Pick, Picker};
+pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use session::{Session, decode_address, encode_address};
 pub use split::Split;
 
-/// One of the model's balancers over a list of endpoints. Shared by all workers.
-#[derive(Debug)]
-pub enum Balancer {
-    RoundRobin(RoundRobin),
-    LeastRequest(LeastRequest),
-    Random(Split),
+use std::net::SocketAddr;
+
+/// How busy the hosts of a cluster are. Indices are those of [`Members::hosts`].
+pub trait Loads {
+    /// Requests in flight at a host.
+    fn active(&self, index: usize) -> u32;
+
+    /// Seconds that a host is expected to take, [`Ewma::cost`]. Asked by peak EWMA only.
+    fn cost(&self, index: usize) -> f64;
+
+    /// Requests in flight at all hosts of the cluster. Asked by bounded load (`hash_balance_factor`) only.
+    fn total(&self) -> u32;
 }
 
-impl Balancer {
-    /// The dice decide where round robin begins, so that proxies that start together do not move in step.
-    pub fn new(kind: weft_model::cluster::Balancer, weights: &[u32], dice: &mut Dice) -> Balancer {
-        use weft_model::cluster::Balancer as Kind;
-        match kind {
-            Kind::RoundRobin => Balancer::RoundRobin(RoundRobin::new(weights, dice)),
-            Kind::LeastRequest { choices, .. } => Balancer::LeastRequest(LeastRequest::new(choices, weights)),
-            Kind::Random => Balancer::Random(Split::new(weights.iter().copied())),
-            Kind::PeakEwma { .. } | Kind::RingHash { .. } | Kind::Maglev { .. } => {
-                Balancer::LeastRequest(LeastRequest::new(2, weights))
-            }
-        }
-    }
+/// One endpoint of a table that is looked up by hash.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Member {
+    /// Its text is what is hashed, as in Envoy: tables of different proxies agree.
+    pub address: SocketAddr,
+    /// Its share relative to the others', over 0.
+    pub weight: f64,
+}
 
-    /// The index of the endpoint to send to; `None` when there is none. `load` tells the requests that an endpoint is busy with.
-    pub fn pick(&self, dice: &mut Dice, load: impl Fn(usize) -> u32) -> Option<usize> {
-        match self {
-            Balancer::RoundRobin(round) => round.pick(),
-            Balancer::LeastRequest(least) => least.pick(dice, load),
-            Balancer::Random(split) => split.pick(dice),
-        }
-    }
+/// Whole weights in the proportions of these: as they are when they are whole already, otherwise to a thousandth of 1. At least 1.
+fn whole_weights(weights: impl Iterator<Item = f64> + Clone) -> Vec<u32> {
+    let most = weights.clone().fold(1.0, f64::max);
+    let fine = weights.clone().any(|weight| weight.fract() != 0.0);
+    let scale = if fine { (f64::from(u32::MAX) / most).min(1000.0) } else { 1.0 };
+    weights.map(|weight| ((weight * scale).round() as u32).max(1)).collect()
 }

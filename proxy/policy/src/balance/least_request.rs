@@ -11,16 +11,18 @@ const WINDOW: usize = 64;
 pub struct LeastRequest {
     endpoints: usize,
     choices: u32,
+    bias: f64,
     /// Empty when they are all equal.
     weights: Box<[u32]>,
 }
 
 impl LeastRequest {
-    /// Fewer than two choices count as two (Envoy's minimum); a weight of 0 as 1.
-    pub fn new(choices: u32, weights: &[u32]) -> Self {
+    /// Fewer than two choices count as two (Envoy's minimum); a weight of 0 as 1. `bias` is Envoy's `active_request_bias`, at
+    /// least 0: how much requests in flight count against a greater weight.
+    pub fn new(choices: u32, bias: f64, weights: &[u32]) -> Self {
         let equal = weights.windows(2).all(|pair| pair[0].max(1) == pair[1].max(1));
         let kept = if equal { Box::default() } else { weights.iter().map(|weight| (*weight).max(1)).collect() };
-        LeastRequest { endpoints: weights.len(), choices: choices.max(2), weights: kept }
+        LeastRequest { endpoints: weights.len(), choices: choices.max(2), bias, weights: kept }
     }
 
     pub fn pick(&self, dice: &mut Dice, load: impl Fn(usize) -> u32) -> Option<usize> {
@@ -53,8 +55,8 @@ impl LeastRequest {
         best
     }
 
-    /// In proportion to weight / (active + 1), Envoy's rule for unequal weights with a bias of 1, over a window of
-    /// endpoints that begins anywhere.
+    /// In proportion to weight / (active + 1)^bias, Envoy's rule for unequal weights, over a window of endpoints that
+    /// begins anywhere.
     fn pick_by_weight(&self, dice: &mut Dice, load: impl Fn(usize) -> u32) -> usize {
         let endpoints = self.weights.len();
         let window = endpoints.min(WINDOW);
@@ -63,16 +65,25 @@ impl LeastRequest {
         let mut sum = 0;
         for (offset, end) in ends[..window].iter_mut().enumerate() {
             let index = (start + offset) % endpoints;
-            sum += (u64::from(self.weights[index]) << 16) / (u64::from(load(index)) + 1);
+            sum += self.scaled_weight(self.weights[index], load(index));
             *end = sum;
         }
         let throw = dice.below_u64(sum);
         (start + ends[..window].partition_point(|end| *end <= throw).min(window - 1)) % endpoints
     }
+
+    fn scaled_weight(&self, weight: u32, active: u32) -> u64 {
+        let scaled = u64::from(weight) << 16;
+        let share = match self.bias {
+            1.0 => scaled / (u64::from(active) + 1),
+            bias => (scaled as f64 / (f64::from(active) + 1.0).powf(bias.max(0.0))) as u64,
+        };
+        share.max(1)
+    }
 }
 
 /// Two that differ; of equally busy ones the first.
-fn pick_of_two(dice: &mut Dice, endpoints: u32, load: impl Fn(usize) -> u32) -> usize {
+pub(super) fn pick_of_two<L: PartialOrd>(dice: &mut Dice, endpoints: u32, load: impl Fn(usize) -> L) -> usize {
     let first = dice.below(endpoints) as usize;
     let second = (first + 1 + dice.below(endpoints - 1) as usize) % endpoints as usize;
     if load(second) < load(first) { second } else { first }

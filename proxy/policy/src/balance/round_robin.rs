@@ -3,7 +3,8 @@
 use crate::Dice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The longest round of unequal weights. Longer ones are scaled down, which moves a share by at most one turn of these.
+/// The longest round of unequal weights, or ten turns per endpoint if that is more. Longer ones are scaled down, which moves a
+/// share by at most one turn of these.
 const MAX_TURNS: u64 = 4096;
 
 /// Weighted round robin. Several workers may pick from one.
@@ -44,9 +45,10 @@ fn turns(weights: &[u32]) -> Box<[u32]> {
     }
     let divisor = (0..weights.len()).map(weight).fold(0, greatest_common_divisor).max(1);
     let total: u64 = (0..weights.len()).map(weight).sum::<u64>() / divisor;
+    let most = MAX_TURNS.max(10 * weights.len() as u64);
     let scaled = |index: usize| match weight(index) / divisor {
-        weight if total <= MAX_TURNS => weight,
-        weight => ((weight * MAX_TURNS + total / 2) / total).max(1),
+        weight if total <= most => weight,
+        weight => ((weight * most + total / 2) / total).max(1),
     };
     let mut due: Vec<(u64, u32)> = (0..weights.len())
         .flat_map(|index| {

@@ -1,8 +1,8 @@
 use super::*;
+use crate::Dice;
 use crate::dice::tests::assert_shares;
 use proptest::prelude::*;
 use std::cell::RefCell;
-use weft_model::cluster::Balancer as Kind;
 
 const PICKS: usize = 20_000;
 
@@ -17,10 +17,12 @@ fn counts(weights: &[u32], mut pick: impl FnMut() -> usize) -> Vec<u32> {
 #[test]
 fn nothing_is_picked_of_nothing() {
     let mut dice = Dice::new(1);
-    for kind in [Kind::RoundRobin, Kind::LEAST_REQUEST, Kind::Random] {
-        assert_eq!(Balancer::new(kind, &[], &mut dice).pick(&mut dice, |_| 0), None, "{kind:?}");
-        assert_eq!(Balancer::new(kind, &[1], &mut dice).pick(&mut dice, |_| 9), Some(0), "{kind:?}");
-    }
+    assert_eq!(RoundRobin::new(&[], &mut dice).pick(), None);
+    assert_eq!(LeastRequest::new(2, 1.0, &[]).pick(&mut dice, |_| 0), None);
+    assert_eq!(LeastRequest::new(2, 1.0, &[1]).pick(&mut dice, |_| 9), Some(0));
+    assert_eq!(PeakEwma::new(&[]).pick(&mut dice, |_| 1.0, |_| 0), None);
+    assert_eq!(RingHash::new(&[], 1024, 8_388_608).pick(7, 0), None);
+    assert_eq!(Maglev::new(&[], 65_537).pick(7, 0), None);
 }
 
 #[test]
@@ -90,26 +92,12 @@ proptest! {
             prop_assert!((share - expected).abs() < 0.002, "{weights:?} {counts:?}");
         }
     }
-
-    #[test]
-    fn what_is_picked_exists(weights in proptest::collection::vec(0u32..5, 0..200), choices in 0u32..300, seed: u64, busy: u32) {
-        let mut dice = Dice::new(seed);
-        for kind in [Kind::RoundRobin, Kind::LeastRequest { choices, bias: 1.0 }, Kind::Random] {
-            let balancer = Balancer::new(kind, &weights, &mut dice);
-            for _ in 0..20 {
-                match balancer.pick(&mut dice, |index| busy.wrapping_mul(index as u32)) {
-                    Some(index) => prop_assert!(index < weights.len()),
-                    None => prop_assert!(weights.is_empty() || kind == Kind::Random),
-                }
-            }
-        }
-    }
 }
 
 #[test]
 fn least_request_takes_the_less_busy_of_two() {
     let loads = [5, 1];
-    let least = LeastRequest::new(2, &[1, 1]);
+    let least = LeastRequest::new(2, 1.0, &[1, 1]);
     let mut dice = Dice::new(11);
     assert!((0..1000).all(|_| least.pick(&mut dice, |index| loads[index]) == Some(1)));
 }
@@ -118,7 +106,7 @@ fn least_request_takes_the_less_busy_of_two() {
 fn least_request_never_takes_the_busiest_and_spreads_when_all_are_idle() {
     for seed in 0..10 {
         let mut dice = Dice::new(seed);
-        let least = LeastRequest::new(2, &[1; 5]);
+        let least = LeastRequest::new(2, 1.0, &[1; 5]);
         assert!((0..1000).all(|_| least.pick(&mut dice, |index| u32::from(index == 3)) != Some(3)), "seed {seed}");
         assert_shares(seed, &[1; 5], &counts(&[1; 5], || least.pick(&mut dice, |_| 0).unwrap()));
     }
@@ -126,7 +114,7 @@ fn least_request_never_takes_the_busiest_and_spreads_when_all_are_idle() {
 
 #[test]
 fn as_many_choices_as_endpoints_find_the_least_busy_of_all() {
-    let least = LeastRequest::new(6, &[1; 6]);
+    let least = LeastRequest::new(6, 1.0, &[1; 6]);
     let mut dice = Dice::new(5);
     assert!((0..1000).all(|_| least.pick(&mut dice, |index| if index == 4 { 2 } else { 3 }) == Some(4)));
 }
@@ -136,7 +124,7 @@ fn unequal_weights_are_shares_of_weight_over_active_plus_one() {
     for seed in 0..10 {
         let mut dice = Dice::new(seed);
         let weights = [1, 2, 5];
-        let least = LeastRequest::new(2, &weights);
+        let least = LeastRequest::new(2, 1.0, &weights);
         assert_shares(seed, &weights, &counts(&weights, || least.pick(&mut dice, |_| 0).unwrap()));
         let active = [0, 1, 9];
         let expected = [10, 10, 5]; // 1/1, 2/2, 5/10
@@ -149,7 +137,7 @@ fn unequal_weights_of_many_endpoints_keep_their_shares_and_look_at_a_window_only
     let weights: Vec<u32> = (0..300).map(|index| 1 + index % 3).collect();
     for seed in 0..5 {
         let mut dice = Dice::new(seed);
-        let least = LeastRequest::new(2, &weights);
+        let least = LeastRequest::new(2, 1.0, &weights);
         let looked = RefCell::new(0);
         let mut by_weight = [0; 3];
         for _ in 0..PICKS {
@@ -162,4 +150,35 @@ fn unequal_weights_of_many_endpoints_keep_their_shares_and_look_at_a_window_only
         assert_eq!(*looked.borrow(), PICKS * 64);
         assert_shares(seed, &[1, 2, 3], &by_weight);
     }
+}
+
+#[test]
+fn the_bias_says_how_much_requests_in_flight_count_against_weight() {
+    for seed in 0..10 {
+        let mut dice = Dice::new(seed);
+        let (weights, active) = ([4, 2], [3, 0]);
+        for (bias, expected) in [(0.0, [2, 1]), (0.5, [1, 1]), (1.0, [1, 2]), (2.0, [1, 8])] {
+            let least = LeastRequest::new(2, bias, &weights);
+            assert_shares(seed, &expected, &counts(&weights, || least.pick(&mut dice, |index| active[index]).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn weights_are_whole_and_keep_their_proportions() {
+    let whole = |weights: &[f64]| whole_weights(weights.iter().copied());
+    assert_eq!(whole(&[1.0, 3.0, 0.0]), [1, 3, 1]);
+    assert_eq!(whole(&[1.0, 0.1, 2.5]), [1000, 100, 2500]);
+    assert_eq!(whole(&[f64::from(u32::MAX), f64::from(u32::MAX) / 2.0]), [u32::MAX, u32::MAX / 2 + 1]);
+    assert_eq!(whole(&[]), [0u32; 0]);
+}
+
+#[test]
+fn thousands_of_endpoints_keep_a_tenth_of_a_weight() {
+    let mut weights = vec![1000; 5000];
+    weights[7] = 100;
+    let round = RoundRobin::new(&weights, &mut Dice::new(1));
+    let picks: Vec<usize> = (0..10 * 5000).map(|_| round.pick().unwrap()).collect();
+    let turns = |index| picks.iter().filter(|pick| **pick == index).count();
+    assert!(turns(7) <= 2 && turns(8) >= 9, "{} and {}", turns(7), turns(8));
 }
