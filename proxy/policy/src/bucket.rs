@@ -85,10 +85,19 @@ impl Rate {
         (self.spilt(mark, given) + 1).min(given.saturating_add(u64::from(self.max)))
     }
 
+    pub(crate) fn tokens(&self, mark: u64, age_ns: u64) -> u32 {
+        let given = self.given(age_ns);
+        given.saturating_sub(self.spilt(mark, given)) as u32 // at most `max`, the rest is spilt
+    }
+
     /// A full bucket is like a new one.
     pub(crate) fn is_full(&self, mark: u64, age_ns: u64) -> bool {
-        let given = self.given(age_ns);
-        self.spilt(mark, given) == given - u64::from(self.max)
+        self.tokens(mark, age_ns) == self.max
+    }
+
+    /// The mark of a new bucket that holds so many tokens.
+    pub(crate) fn mark_of(&self, tokens: u32) -> u64 {
+        u64::from(self.max.saturating_sub(tokens))
     }
 
     /// Until so many tokens more were given.

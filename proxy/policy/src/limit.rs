@@ -148,7 +148,9 @@ impl Bucket {
         match &self.tokens {
             Tokens::Single(bucket) => bucket.take(now),
             Tokens::PerKey { keyed, overflow } => {
-                keyed.take(key, age_ns).unwrap_or_else(|| overflow.take(key as u64, now))
+                let key_of_overflow = key as u64; // half of the hash is a hash
+                let elsewhere = || overflow.tokens(key_of_overflow, now);
+                keyed.take(key, age_ns, elsewhere).unwrap_or_else(|| overflow.take(key_of_overflow, now))
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Keyed {
     max_keys: u32,
     /// Of all shards.
     keys: AtomicU32,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Box<[Mutex<Shard>; SHARDS]>,
 }
 
 /// Every key is in the map and once in the queue.
@@ -44,8 +44,13 @@ impl Keyed {
         Keyed { rate, max_keys, keys: AtomicU32::new(0), shards: Default::default() }
     }
 
-    /// `None`: there is no room for one more key.
-    pub(super) fn take(&self, key: Fingerprint, age_ns: u64) -> Option<Result<Remaining, Refused>> {
+    /// A new key begins with the tokens that it has `elsewhere`. `None`: there is no room for one more key.
+    pub(super) fn take(
+        &self,
+        key: Fingerprint,
+        age_ns: u64,
+        elsewhere: impl FnOnce() -> u32,
+    ) -> Option<Result<Remaining, Refused>> {
         let mut shard = self.shard(key);
         if !shard.entries.contains_key(&key) {
             let forgotten = shard.forget_full(&self.rate, age_ns);
@@ -53,7 +58,8 @@ impl Keyed {
             self.reserve()?;
             shard.queue.push_back(key);
         }
-        let entry = shard.entries.entry(key).or_insert(Entry { born_ns: age_ns, mark: 0 });
+        let entry =
+            shard.entries.entry(key).or_insert_with(|| Entry { born_ns: age_ns, mark: self.rate.mark_of(elsewhere()) });
         let taken = self.rate.take(entry.mark, age_ns.saturating_sub(entry.born_ns));
         Some(taken.map(|(mark, remaining)| {
             entry.mark = mark;

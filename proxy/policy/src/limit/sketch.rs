@@ -11,6 +11,9 @@ use std::time::Instant;
 pub trait Overflow: std::fmt::Debug + Send + Sync {
     /// Takes a token of the key, which is a hash already.
     fn take(&self, key: u64, now: Instant) -> Result<Remaining, Refused>;
+
+    /// The tokens that it has for the key: asked when there is room to count the key exactly, which goes on from there.
+    fn tokens(&self, key: u64, now: Instant) -> u32;
 }
 
 const ROWS: usize = 4;
@@ -41,12 +44,25 @@ impl Overflow for Sketch {
         let age_ns = age_ns(self.born, now);
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.resize(ROWS * COLUMNS, 0);
-        let cells: [usize; ROWS] = std::array::from_fn(|row| row * COLUMNS + (key >> (16 * row)) as usize % COLUMNS);
-        let least = cells.map(|cell| marks[cell]).into_iter().fold(u64::MAX, u64::min);
-        let (_, remaining) = self.rate.take(least, age_ns)?;
-        for cell in cells {
+        let (_, remaining) = self.rate.take(least(&marks, key), age_ns)?;
+        for cell in cells(key) {
             marks[cell] = self.rate.owe(marks[cell], age_ns);
         }
         Ok(remaining)
     }
+
+    fn tokens(&self, key: u64, now: Instant) -> u32 {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = if marks.is_empty() { 0 } else { least(&marks, key) };
+        self.rate.tokens(mark, age_ns(self.born, now))
+    }
+}
+
+/// Of the cell that has the most tokens.
+fn least(marks: &[u64], key: u64) -> u64 {
+    cells(key).map(|cell| marks[cell]).into_iter().fold(u64::MAX, u64::min)
+}
+
+fn cells(key: u64) -> [usize; ROWS] {
+    std::array::from_fn(|row| row * COLUMNS + (key >> (16 * row)) as usize % COLUMNS)
 }

@@ -55,7 +55,7 @@ fn attempt_counts_per_retry_on_value() {
     let none = HeaderMap::new();
     let retry_me = headers(&[("x-retry", "me")]);
     let limited = headers(&[("x-envoy-ratelimited", "true")]);
-    let grpc = ["1", "4", "13", "8", "14"].map(|status| HeaderMap::from_iter(headers(&[("grpc-status", status)])));
+    let grpc = ["1", "4", "13", "8", "14"].map(|status| headers(&[("grpc-status", status)]));
     let outcomes = [
         ("500", response(500, &none)),
         ("502", response(502, &none)),
