@@ -22,7 +22,7 @@ pub struct RetryPolicy {
     pub rate_limited_backoff: Option<RateLimitedBackoff>,
     /// A try goes to a host that the request has not met, if there is one.
     pub avoid_previous_hosts: bool,
-    /// Picks for a try until a host is acceptable. Envoy's default is 1, Istio's 5.
+    /// Repeated picks for a try until a host is acceptable; then the last one is taken. Envoy's default is 1, Istio's 5.
     pub host_selection_attempts: u32,
     /// After so many tries the priorities met so far are avoided (Envoy's `previous_priorities`).
     pub avoid_previous_priorities: Option<u32>,

@@ -5,7 +5,9 @@
 //! and [`CACHE_LIMIT_BYTES`] bound the memory that one expression may take.
 
 use crate::CompileError;
+use http::{HeaderMap, HeaderName};
 use regex::bytes::{Regex, RegexBuilder};
+use smallvec::SmallVec;
 use weft_model::route::StringMatch;
 
 /// The largest compiled expression. A whole-Unicode `\w{1,20}` takes about 0.3 MiB.
@@ -77,5 +79,18 @@ impl Value {
             Value::Regex(expression) => expression.is_match(value),
             Value::Present => true,
         }
+    }
+
+    /// Several lines of the header are compared as one, joined by `,`; an absent header does not fit.
+    pub(crate) fn fits_header(&self, name: &HeaderName, headers: &HeaderMap) -> bool {
+        let mut lines = headers.get_all(name).iter();
+        let Some(first) = lines.next() else { return false };
+        let Some(second) = lines.next() else { return self.fits(first.as_bytes()) };
+        let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(first.as_bytes());
+        for line in std::iter::once(second).chain(lines) {
+            joined.push(b',');
+            joined.extend_from_slice(line.as_bytes());
+        }
+        self.fits(&joined)
     }
 }

@@ -114,7 +114,7 @@ impl Header {
 
     fn value_fits(&self, head: &Head<'_>) -> bool {
         match &self.source {
-            Source::Header(name) => self.lines_fit(name, head),
+            Source::Header(name) => self.value.fits_header(name, head.headers),
             Source::Method => self.value.fits(head.method.as_str().as_bytes()),
             Source::Authority => self.value.fits(head.host.as_bytes()),
             Source::Path => match head.query {
@@ -127,18 +127,6 @@ impl Header {
                 }
             },
         }
-    }
-
-    fn lines_fit(&self, name: &HeaderName, head: &Head<'_>) -> bool {
-        let mut lines = head.headers.get_all(name).iter();
-        let Some(first) = lines.next() else { return false };
-        let Some(second) = lines.next() else { return self.value.fits(first.as_bytes()) };
-        let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(first.as_bytes());
-        for line in std::iter::once(second).chain(lines) {
-            joined.push(b',');
-            joined.extend_from_slice(line.as_bytes());
-        }
-        self.value.fits(&joined)
     }
 }
 
