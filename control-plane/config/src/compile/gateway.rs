@@ -5,18 +5,20 @@
 //! and each domain to the most specific listener that covers it. An HTTPS listener is chosen by the name in the
 //! TLS handshake, so it has a filter chain and a table of its own.
 
+use super::affinity::Affinities;
 use super::attach::{self, listener_hostname};
-use super::certificate;
 use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
 use super::precedence::Rank;
 use super::rules::Compiled;
+use super::{certificate, rate_limits};
 use crate::kinds::{Gateway, GatewayListener, HttpRoute, ListenerProtocol};
 use crate::{Key, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
+use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Route, VirtualHost};
 use weft_model::{Listener, RouteTable, Secret};
 
@@ -94,6 +96,7 @@ pub(crate) fn plan(
             .iter()
             .map(|(at, listener)| Site {
                 listener,
+                rate_limits: rate_limits::of_listener(index, key, &listener.name),
                 routes: attached.iter().filter(|(of, _)| of == at).map(|(_, route)| &routes[route]).collect(),
             })
             .collect();
@@ -108,6 +111,8 @@ pub(crate) fn plan(
             plan.ports.insert(port, Port { name, chains });
         }
     }
+    let affinities = Affinities::new(index, &key.namespace);
+    plan.tables.iter_mut().for_each(|table| affinities.apply(table));
     plan.secrets.sort_by(|a, b| a.name.cmp(&b.name));
     plan.secrets.dedup_by(|a, b| a.name == b.name);
     plan
@@ -129,6 +134,7 @@ pub(crate) fn by_port(gateway: &Gateway) -> BTreeMap<u16, Vec<(usize, &GatewayLi
 struct Site<'s> {
     listener: &'s GatewayListener,
     routes: Vec<&'s RouteOf<'s>>,
+    rate_limits: Vec<RateLimit>,
 }
 
 fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], plan: &mut Plan) -> Vec<FilterChain> {
@@ -172,7 +178,11 @@ fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
         let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
         let by_hostname = by_hostname(&site.routes);
         for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
-            let routes = routes_of_domain(&domain, &by_hostname);
+            let mut routes = routes_of_domain(&domain, &by_hostname);
+            for route in &mut routes {
+                // the listener's are met before the route's own
+                route.rate_limits.splice(0..0, site.rate_limits.iter().cloned());
+            }
             virtual_hosts.push(VirtualHost { name: domain.clone(), domains: vec![domain], routes });
         }
     }

@@ -5,6 +5,7 @@ mod edge;
 mod endpoints;
 mod inbound;
 mod outbound;
+mod policies;
 mod rules;
 
 use super::Mesh;
