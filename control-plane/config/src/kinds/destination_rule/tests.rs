@@ -137,7 +137,7 @@ fn what_is_not_acted_on_is_a_warning_at_its_line() {
         assert!(problem.contains(" warning: "), "{problem}");
         named.push(field);
     }
-    assert_eq!(named, ["tls", "tunnel", "proxyProtocol", "exportTo", "workloadSelector",]);
+    assert_eq!(named, ["warmup", "tls", "tunnel", "proxyProtocol", "exportTo", "workloadSelector",]);
     assert_eq!(
         problems(&format!("{HEAD}  trafficPolicy:\n    loadBalancer: {{simple: PASSTHROUGH}}\n")),
         ["7:28 warning: spec.trafficPolicy.loadBalancer.simple: Weft does not act on PASSTHROUGH yet \
@@ -168,7 +168,7 @@ fn sizes_of_hash_tables_are_envoys() {
         ),
         (
             "minimumRingSize: 8388609",
-            "7:74 spec.trafficPolicy.loadBalancer.consistentHash.minimumRingSize: \
+            "7:73 spec.trafficPolicy.loadBalancer.consistentHash.minimumRingSize: \
           8388609 is out of range (write a number from 0 to 8388608)",
         ),
     ] {
