@@ -14,7 +14,6 @@ pub(crate) mod backend;
 pub(crate) mod backend_policies;
 pub(crate) mod certificate;
 mod clusters;
-mod destination;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
@@ -30,15 +29,16 @@ pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
+mod upstreams;
 
 use crate::{Key, World};
-use destination::{Destination, destinations};
 use gateway::{Plan, RouteOf};
 use index::Index;
 use outbound::Outbound;
 use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use upstreams::Upstream;
 use weft_model::node::Role;
 use weft_model::route::{Action, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
@@ -95,21 +95,23 @@ impl Mesh {
     fn for_gateway(&self, node: &Node) -> Vec<Resource> {
         let Some(plan) = self.gateways.get(&(node.namespace.clone(), node.workload.clone())) else { return Vec::new() };
         let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).collect();
-        let reached = destinations(&self.index, &node.namespace);
+        let reached = upstreams::of_caller(&self.index, &node.namespace);
         let mut resources = Vec::new();
-        for destination in reached.into_iter().filter(|destination| used.contains(destination.name().as_str())) {
-            resources.push(Resource::Cluster(destination.cluster(&self.index, Role::Gateway)));
-            if destination.has_endpoints() {
-                let near = locality::endpoints(&self.index, &destination, node);
-                let endpoints = near.unwrap_or_else(|| match self.endpoints.get(&destination.name()) {
+        for upstream in reached.into_iter().filter(|upstream| used.contains(upstream.name().as_str())) {
+            resources.push(Resource::Cluster(upstream.cluster(&self.index, Role::Gateway)));
+            if upstream.has_endpoints() {
+                let near = locality::endpoints(&self.index, &upstream, node);
+                let endpoints = near.unwrap_or_else(|| match self.endpoints.get(&upstream.name()) {
                     Some(shared) => Endpoints::clone(shared),
-                    None => destination.endpoints(&self.index),
+                    None => upstream.endpoints(&self.index),
                 });
                 resources.push(Resource::Endpoints(endpoints));
             }
         }
         resources.extend(plan.listeners(node.address).map(Resource::Listener));
-        resources.extend(plan.tables.iter().cloned().map(Resource::RouteTable));
+        let mut tables = plan.tables.clone();
+        tables.iter_mut().for_each(|table| plan.affinities.apply(table));
+        resources.extend(tables.into_iter().map(Resource::RouteTable));
         resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
         resources
     }
@@ -118,12 +120,14 @@ impl Mesh {
         let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
         let mut resources = inbound::resources(&self.index, node);
         resources.push(Resource::Listener(outbound::listener(node.address)));
-        resources.push(Resource::RouteTable(outbound.table.clone()));
+        let mut table = outbound.table.clone();
+        outbound.affinities.apply(&mut table);
+        resources.push(Resource::RouteTable(table));
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
-        let near: BTreeMap<String, Endpoints> = destinations(&self.index, &node.namespace)
+        let near: BTreeMap<String, Endpoints> = upstreams::of_caller(&self.index, &node.namespace)
             .iter()
-            .filter(|destination| destination.has_endpoints())
-            .filter_map(|destination| locality::endpoints(&self.index, destination, node))
+            .filter(|upstream| upstream.has_endpoints())
+            .filter_map(|upstream| locality::endpoints(&self.index, upstream, node))
             .map(|endpoints| (endpoints.cluster.clone(), endpoints))
             .collect();
         let shared = self.endpoints.values().chain(&outbound.endpoints);
@@ -139,10 +143,10 @@ fn endpoints_resource(endpoints: &Arc<Endpoints>) -> Resource {
 
 /// The endpoints of every Service's port that has them: whole, so nobody's rule matters.
 fn endpoints(index: &Index) -> BTreeMap<String, Arc<Endpoints>> {
-    let whole = destinations(index, "").into_iter().filter(|destination| destination.subset.is_none());
+    let whole = upstreams::of_caller(index, "").into_iter().filter(|upstream| upstream.subset.is_none());
     whole
-        .filter(Destination::has_endpoints)
-        .map(|destination| (destination.name(), Arc::new(destination.endpoints(index))))
+        .filter(Upstream::has_endpoints)
+        .map(|upstream| (upstream.name(), Arc::new(upstream.endpoints(index))))
         .collect()
 }
 

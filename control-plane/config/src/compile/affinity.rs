@@ -1,8 +1,8 @@
 //! Which endpoint a request returns to. People say it of a Service (`consistentHash`, `sessionPersistence`), the data plane obeys it on a
 //! route, so every route that forwards to such a cluster is told, whoever made the route.
 
-use super::destination::{Destination, destinations};
 use super::index::Index;
+use super::upstreams::{self, Upstream};
 use super::{backend_policies, policy};
 use std::collections::BTreeMap;
 use weft_model::RouteTable;
@@ -21,13 +21,13 @@ struct Affinity {
 
 impl Affinities {
     pub(crate) fn new(index: &Index, caller_namespace: &str) -> Self {
-        let affinity = |destination: Destination<'_>| {
-            let hash = policy::hash(&destination.policy());
-            let persistence = backend_policies::persistence(index, &destination.object.key);
+        let affinity = |upstream: Upstream<'_>| {
+            let hash = policy::hash(&upstream.policy());
+            let persistence = backend_policies::persistence(index, &upstream.object.key);
             let wants = hash.is_some() || persistence.is_some();
-            wants.then(|| (destination.name(), Affinity { hash, persistence }))
+            wants.then(|| (upstream.name(), Affinity { hash, persistence }))
         };
-        Affinities(destinations(index, caller_namespace).into_iter().filter_map(affinity).collect())
+        Affinities(upstreams::of_caller(index, caller_namespace).into_iter().filter_map(affinity).collect())
     }
 
     /// Tells every route of the table. A route's own word on persistence stands.

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     /// By port.
     ports: BTreeMap<u16, Port>,
     pub(crate) tables: Vec<RouteTable>,
+    /// For the routes of its tables.
+    pub(crate) affinities: Affinities,
     pub(crate) secrets: Vec<Secret>,
 }
 
@@ -90,6 +92,7 @@ pub(crate) fn plan(
         return plan;
     }
     let key = &object.key;
+    plan.affinities = Affinities::new(index, &key.namespace);
     for (port, listeners) in by_port(gateway) {
         let name = format!("{}/{}|{port}", key.namespace, key.name);
         let sites: Vec<Site<'_>> = listeners
@@ -111,8 +114,6 @@ pub(crate) fn plan(
             plan.ports.insert(port, Port { name, chains });
         }
     }
-    let affinities = Affinities::new(index, &key.namespace);
-    plan.tables.iter_mut().for_each(|table| affinities.apply(table));
     plan.secrets.sort_by(|a, b| a.name.cmp(&b.name));
     plan.secrets.dedup_by(|a, b| a.name == b.name);
     plan

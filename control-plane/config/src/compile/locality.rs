@@ -1,14 +1,14 @@
 //! Which endpoints are near: Istio's `localityLbSetting`, as priorities and shares of localities for one data plane.
 //!
-//! What is near depends on where the caller runs, so these endpoints are each node's own. They are made only for destinations whose
+//! What is near depends on where the caller runs, so these endpoints are each node's own. They are made only for upstreams whose
 //! rule asks for it; all others are shared by everybody. The rules are Istio's (`loadbalancer.go`): `distribute` shares load among
 //! localities and excludes `failover`; failover needs outlier detection, which a cluster of ours always has, so
 //! writing `localityLbSetting` is enough; without it a rule with `outlierDetection` fails over from near to far, as in Istio.
 
 use super::clusters::{Member, members};
-use super::destination::Destination;
 use super::index::Index;
 use super::policy;
+use super::upstreams::Upstream;
 use crate::Object;
 use crate::kinds::{Labels, LocalityDistribute, LocalityLb, SliceEndpoint};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,9 +46,9 @@ fn of_node(node: &Node) -> Locality {
     Locality { region: label(REGION), zone: label(ZONE), sub_zone: label(SUB_ZONE) }
 }
 
-/// The endpoints of a destination as this node should use them; `None` when it uses them as everybody does.
-pub(crate) fn endpoints(index: &Index, destination: &Destination<'_>, node: &Node) -> Option<Endpoints> {
-    let policy = destination.policy();
+/// The endpoints of an upstream as this node should use them; `None` when it uses them as everybody does.
+pub(crate) fn endpoints(index: &Index, upstream: &Upstream<'_>, node: &Node) -> Option<Endpoints> {
+    let policy = upstream.policy();
     let balancer = policy.load_balancer.filter(|balancer| balancer.locality.is_some());
     let setting = balancer.map(policy::locality);
     let own = of_node(node);
@@ -61,9 +61,9 @@ pub(crate) fn endpoints(index: &Index, destination: &Destination<'_>, node: &Nod
     if setting.distribute.is_empty() && own == Locality::default() {
         return None;
     }
-    let labels = destination.subset.map(|subset| &subset.labels);
-    let members = members(index, destination.object, destination.port, labels);
-    let mut endpoints = Endpoints { cluster: destination.name(), ..Endpoints::default() };
+    let labels = upstream.subset.map(|subset| &subset.labels);
+    let members = members(index, upstream.object, upstream.port, labels);
+    let mut endpoints = Endpoints { cluster: upstream.name(), ..Endpoints::default() };
     if setting.distribute.is_empty() {
         endpoints.endpoints = prioritized(members, setting, &own, &node.labels);
     } else {

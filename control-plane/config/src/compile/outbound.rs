@@ -7,10 +7,10 @@
 use super::affinity::Affinities;
 use super::attach;
 use super::clusters::origin;
-use super::destination::of_service;
 use super::gateway::RouteOf;
 use super::index::{CLUSTER_DOMAIN, Index, cluster_name, full_name};
 use super::precedence::Rank;
+use super::upstreams::of_service;
 use crate::kinds::{ParentRef, Service, ServicePort, Transport};
 use crate::{Key, Object};
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub(crate) struct Outbound {
     pub(crate) clusters: Vec<Cluster>,
     /// Of subsets, which are as the namespace's rules say; those of whole Services are everybody's.
     pub(crate) endpoints: Vec<Arc<Endpoints>>,
+    /// For the table's routes, whoever they are for.
+    pub(crate) affinities: Affinities,
     pub(crate) table: RouteTable,
 }
 
@@ -81,14 +83,15 @@ pub(crate) fn outbound(
     let mut outbound = Outbound {
         clusters: Vec::new(),
         endpoints: Vec::new(),
+        affinities: Affinities::new(index, namespace),
         table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() },
     };
     for (object, service) in index.services() {
         let attached = mesh_routes.get(&object.key).map(Vec::as_slice).unwrap_or_default();
-        for destination in of_service(index, object, service, namespace) {
-            outbound.clusters.push(destination.cluster(index, Role::Sidecar));
-            if let (true, Some(_)) = (destination.has_endpoints(), destination.subset) {
-                outbound.endpoints.push(Arc::new(destination.endpoints(index)));
+        for upstream in of_service(index, object, service, namespace) {
+            outbound.clusters.push(upstream.cluster(index, Role::Sidecar));
+            if let (true, Some(_)) = (upstream.has_endpoints(), upstream.subset) {
+                outbound.endpoints.push(Arc::new(upstream.endpoints(index)));
             }
         }
         for port in tcp_ports(service) {
@@ -106,7 +109,6 @@ pub(crate) fn outbound(
         domains: vec!["*".into()],
         routes: vec![to_cluster("allow_any", PASSTHROUGH, Origin::default())],
     });
-    Affinities::new(index, namespace).apply(&mut outbound.table);
     outbound
 }
 

@@ -1,6 +1,6 @@
 //! A DestinationRule's words as a cluster's: each with what Istio means when it is left out (`cluster_traffic_policy.go`).
 //!
-//! Where nobody wrote `outlierDetection`, the cluster keeps what [`super::destination`] gave it; where somebody did, it is exactly
+//! Where nobody wrote `outlierDetection`, the cluster keeps what [`super::upstreams`] gave it; where somebody did, it is exactly
 //! Istio's, its traps included (10 % of fewer than ten hosts is none).
 
 use super::protocol::PortProtocol;

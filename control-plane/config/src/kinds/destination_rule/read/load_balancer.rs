@@ -86,7 +86,8 @@ fn consistent_hash(at: &Cursor<'_>) -> Option<ConsistentHash> {
 /// Envoy's limits: a prime of at most 5,000,011.
 fn table_size(at: &Cursor<'_>) -> Option<u64> {
     let size: u64 = number(0, 5_000_011)(at)?;
-    let is_prime = size > 1 && (2..).take_while(|divisor| divisor * divisor <= size).all(|divisor| size % divisor != 0);
+    let is_prime =
+        size > 1 && (2..).take_while(|divisor| divisor * divisor <= size).all(|divisor| !size.is_multiple_of(divisor));
     match size {
         0 => None,
         _ if is_prime => Some(size),

@@ -1,6 +1,6 @@
 //! What a caller sends to: a Service's port, or a subset of it, under the DestinationRule that this caller obeys.
 //!
-//! The rule depends on the caller's namespace, so a destination is always somebody's. Without a rule a cluster is safe as it stands: it
+//! The rule depends on the caller's namespace, so an upstream is always somebody's. Without a rule a cluster is safe as it stands: it
 //! ejects endpoints that fail, never the last one, whatever the number of replicas, and its retries have a budget.
 
 use super::clusters::{self, identity, origin, port_protocol};
@@ -17,7 +17,7 @@ use weft_model::{Cluster, Endpoints};
 
 /// One cluster of one caller.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination<'i> {
+pub(crate) struct Upstream<'i> {
     pub(crate) object: &'i Object,
     pub(crate) service: &'i Service,
     pub(crate) port: &'i ServicePort,
@@ -26,7 +26,7 @@ pub(crate) struct Destination<'i> {
 }
 
 /// All of them, Services in order, each port whole and then by subset.
-pub(crate) fn destinations<'i>(index: &'i Index, caller_namespace: &str) -> Vec<Destination<'i>> {
+pub(crate) fn of_caller<'i>(index: &'i Index, caller_namespace: &str) -> Vec<Upstream<'i>> {
     let services = index.services();
     services.flat_map(|(object, service)| of_service(index, object, service, caller_namespace)).collect()
 }
@@ -37,17 +37,17 @@ pub(crate) fn of_service<'i>(
     object: &'i Object,
     service: &'i Service,
     caller_namespace: &str,
-) -> Vec<Destination<'i>> {
+) -> Vec<Upstream<'i>> {
     let rule = index.rules.for_caller(&object.key, caller_namespace);
     let subsets = rule.map_or(&[][..], |(_, rule)| &rule.subsets);
     let of_port = |port| {
-        let whole = Destination { object, service, port, rule, subset: None };
-        std::iter::once(whole).chain(subsets.iter().map(move |subset| Destination { subset: Some(subset), ..whole }))
+        let whole = Upstream { object, service, port, rule, subset: None };
+        std::iter::once(whole).chain(subsets.iter().map(move |subset| Upstream { subset: Some(subset), ..whole }))
     };
     tcp_ports(service).flat_map(of_port).collect()
 }
 
-impl<'i> Destination<'i> {
+impl<'i> Upstream<'i> {
     pub(crate) fn name(&self) -> String {
         match self.subset {
             Some(subset) => subset_cluster_name(&self.object.key, self.port.port, &subset.name),
