@@ -1,5 +1,6 @@
 //! XBackendTrafficPolicies: what a Service's owner says of its callers. Of several for one Service the oldest counts for each of
-//! its parts, then the first by name, as the Gateway API settles such conflicts (GEP-713).
+//! its parts, then the first by name, as the Gateway API settles such conflicts (GEP-713). What a DestinationRule says of retries
+//! (`retryBudget`, `maxRetries`) is its callers' own word and stands in its place.
 
 use super::index::Index;
 use super::precedence::Age;

@@ -3,6 +3,7 @@
 use super::endpoints::{rule, slice};
 use super::traffic_policy::{ORDER, addresses, order_of};
 use super::*;
+use proptest::prelude::*;
 use weft_model::balancer::LocalityRule;
 use weft_model::endpoint::Locality;
 
@@ -106,4 +107,28 @@ fn distribute_shares_load_among_localities() {
     let held = from(&world_of(wide), "");
     let expected = [(place("eu/a"), 250_000), (place("eu/b"), 250_000), (place("us/a"), 500_000)];
     assert_eq!(held.endpoints(ORDER).locality_weights, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Wherever endpoints and the caller are: nobody is lost, and no priority is left out.
+    #[test]
+    fn priorities_have_no_gaps(
+        places in prop::collection::vec((0usize..3, 0usize..3), 1..8),
+        own in (0usize..3, 0usize..3),
+        failover in any::<bool>(),
+    ) {
+        let (regions, zones) = (["eu", "us", "as"], ["a", "b", "c"]);
+        let pods: Vec<String> = places.iter().map(|(region, zone)| at(regions[*region], zones[*zone])).collect();
+        let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+        let setting = if failover { "failover: [{from: eu, to: as}]" } else { "failoverPriority: [topology.kubernetes.io/zone]" };
+        let policy = format!("loadBalancer: {{localityLbSetting: {{{setting}}}}}");
+        let yaml = format!("{}{}", order_of(&pods), rule("shop/r", "order", &policy));
+        let held = from(&yaml, &format!("{}/{}", regions[own.0], zones[own.1]));
+        let endpoints = &held.endpoints(ORDER).endpoints;
+        prop_assert_eq!(endpoints.len(), places.len());
+        let priorities: std::collections::BTreeSet<u32> = endpoints.iter().map(|endpoint| endpoint.priority).collect();
+        prop_assert!(priorities.iter().copied().eq(0..priorities.len() as u32), "{priorities:?}");
+    }
 }

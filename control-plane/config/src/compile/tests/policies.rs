@@ -115,6 +115,11 @@ fn a_services_owner_budgets_the_retries_of_its_callers() {
     assert_eq!(retries(&backend_policy("shop/p", written)), budget(5.0, 2, 1));
     let two = format!("{}{}", backend_policy("shop/a", written), backend_policy("shop/b", "retryConstraint: {}"));
     assert_eq!(retries(&two), budget(5.0, 2, 1), "the first by name");
+    let rule =
+        super::endpoints::rule("shop/r", "order", "connectionPool: {http: {maxRetries: 4}}, retryBudget: {percent: 1}");
+    let ruled = sidecar(&format!("{order}{}{rule}", backend_policy("shop/p", written)), "team");
+    let callers_own = RetryLimit::Budget(RetryBudget { percent: 1.0, ..RetryBudget::default() });
+    assert_eq!(ruled.cluster(ORDER).breakers.default.retries, callers_own, "a DestinationRule comes first");
     assert_eq!(retries(&backend_policy("team/p", written)), RetryLimit::default(), "a policy is of its namespace");
 }
 

@@ -6,8 +6,8 @@ mod pool;
 use super::*;
 use crate::kinds::selector;
 use crate::read::{
-    Cursor, Fields, boolean, decimal, go_duration, hostname, number, object_name, one_of, port, positive_duration,
-    sized, text, text_ref, texts,
+    Cursor, Fields, boolean, decimal, go_duration, hostname, label, number, one_of, port, positive_duration, sized,
+    text, text_ref, texts,
 };
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ fn host(at: &Cursor<'_>) -> Option<String> {
 fn subset(at: &Cursor<'_>) -> Option<Subset> {
     at.fields(|f| Subset {
         place: f.place(),
-        name: f.need("name", object_name),
+        name: f.need("name", label),
         labels: f.opt("labels", texts).unwrap_or_default(),
         traffic_policy: f.opt("trafficPolicy", traffic_policy),
     })
