@@ -7,30 +7,38 @@
 //! The same world gives the same resources in the same order, to the byte, and a resource depends only on what it is made of:
 //! a Service that a gateway does not send to changes nothing of that gateway.
 
+pub(crate) mod accrual;
+mod affinity;
 pub(crate) mod attach;
 pub(crate) mod backend;
+pub(crate) mod backend_policies;
 pub(crate) mod certificate;
 mod clusters;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
 pub(crate) mod index;
+mod locality;
 mod outbound;
+mod policy;
 mod precedence;
 mod protocol;
+mod rate_limits;
+mod resilience;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
+mod upstreams;
 
 use crate::{Key, World};
-use clusters::Caller;
 use gateway::{Plan, RouteOf};
-use index::{Index, cluster_name};
+use index::Index;
 use outbound::Outbound;
 use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use upstreams::Upstream;
 use weft_model::node::Role;
 use weft_model::route::{Action, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
@@ -87,18 +95,23 @@ impl Mesh {
     fn for_gateway(&self, node: &Node) -> Vec<Resource> {
         let Some(plan) = self.gateways.get(&(node.namespace.clone(), node.workload.clone())) else { return Vec::new() };
         let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).collect();
-        let caller = Caller { namespace: &node.namespace, sidecar: false };
-        let services = self.index.services().flat_map(|(object, service)| {
-            outbound::tcp_ports(service).map(move |port| (cluster_name(&object.key, port.port), object, service, port))
-        });
-        let reached = services.filter(|(name, ..)| used.contains(name.as_str()));
-        let mut resources: Vec<Resource> = reached
-            .map(|(_, object, service, port)| clusters::cluster(&self.index, object, service, port, caller))
-            .map(Resource::Cluster)
-            .collect();
-        resources.extend(used.iter().filter_map(|name| self.endpoints.get(*name)).map(endpoints_resource));
+        let reached = upstreams::of_caller(&self.index, &node.namespace);
+        let mut resources = Vec::new();
+        for upstream in reached.into_iter().filter(|upstream| used.contains(upstream.name().as_str())) {
+            resources.push(Resource::Cluster(upstream.cluster(&self.index, Role::Gateway)));
+            if upstream.has_endpoints() {
+                let near = locality::endpoints(&self.index, &upstream, node);
+                let endpoints = near.unwrap_or_else(|| match self.endpoints.get(&upstream.name()) {
+                    Some(shared) => Endpoints::clone(shared),
+                    None => upstream.endpoints(&self.index),
+                });
+                resources.push(Resource::Endpoints(endpoints));
+            }
+        }
         resources.extend(plan.listeners(node.address).map(Resource::Listener));
-        resources.extend(plan.tables.iter().cloned().map(Resource::RouteTable));
+        let mut tables = plan.tables.clone();
+        tables.iter_mut().for_each(|table| plan.affinities.apply(table));
+        resources.extend(tables.into_iter().map(Resource::RouteTable));
         resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
         resources
     }
@@ -107,9 +120,19 @@ impl Mesh {
         let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
         let mut resources = inbound::resources(&self.index, node);
         resources.push(Resource::Listener(outbound::listener(node.address)));
-        resources.push(Resource::RouteTable(outbound.table.clone()));
+        let mut table = outbound.table.clone();
+        outbound.affinities.apply(&mut table);
+        resources.push(Resource::RouteTable(table));
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
-        resources.extend(self.endpoints.values().map(endpoints_resource));
+        let near: BTreeMap<String, Endpoints> = upstreams::of_caller(&self.index, &node.namespace)
+            .iter()
+            .filter(|upstream| upstream.has_endpoints())
+            .filter_map(|upstream| locality::endpoints(&self.index, upstream, node))
+            .map(|endpoints| (endpoints.cluster.clone(), endpoints))
+            .collect();
+        let shared = self.endpoints.values().chain(&outbound.endpoints);
+        resources.extend(shared.filter(|shared| !near.contains_key(&shared.cluster)).map(endpoints_resource));
+        resources.extend(near.into_values().map(Resource::Endpoints));
         resources
     }
 }
@@ -118,13 +141,12 @@ fn endpoints_resource(endpoints: &Arc<Endpoints>) -> Resource {
     Resource::Endpoints(Endpoints::clone(endpoints))
 }
 
-/// The endpoints of every cluster that has them.
+/// The endpoints of every Service's port that has them: whole, so nobody's rule matters.
 fn endpoints(index: &Index) -> BTreeMap<String, Arc<Endpoints>> {
-    let services = index.services().filter(|(_, service)| !clusters::is_external(service));
-    let ports = services.flat_map(|(object, service)| outbound::tcp_ports(service).map(move |port| (object, port)));
-    ports
-        .map(|(object, port)| clusters::endpoints(index, object, port))
-        .map(|endpoints| (endpoints.cluster.clone(), Arc::new(endpoints)))
+    let whole = upstreams::of_caller(index, "").into_iter().filter(|upstream| upstream.subset.is_none());
+    whole
+        .filter(Upstream::has_endpoints)
+        .map(|upstream| (upstream.name(), Arc::new(upstream.endpoints(index))))
         .collect()
 }
 

@@ -4,6 +4,7 @@
 //! never 0, an exclusive choice is an `enum`. What one object says of another (a backend's Service,
 //! a parent's Gateway) is only a name here; [`crate::validate()`] looks it up.
 
+mod backend_traffic_policy;
 mod common;
 mod deployment;
 mod destination_rule;
@@ -13,12 +14,16 @@ mod gateway_class;
 mod http_route;
 mod namespace;
 mod pod;
+mod policy_target;
+mod rate_limit_policy;
 mod reference_grant;
 mod secret;
 mod service;
+mod session_persistence;
 #[cfg(test)]
 mod tests;
 
+pub use backend_traffic_policy::*;
 pub use common::*;
 pub use deployment::*;
 pub use destination_rule::*;
@@ -28,6 +33,9 @@ pub use gateway_class::*;
 pub use http_route::*;
 pub use namespace::*;
 pub use pod::*;
+pub use policy_target::*;
+pub use rate_limit_policy::*;
 pub use reference_grant::*;
 pub use secret::*;
 pub use service::*;
+pub use session_persistence::*;

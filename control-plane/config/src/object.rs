@@ -2,8 +2,8 @@
 
 use crate::Place;
 use crate::kinds::{
-    Deployment, DestinationRule, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Pod, ReferenceGrant,
-    Secret, Service,
+    BackendTrafficPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Pod,
+    RateLimitPolicy, ReferenceGrant, Secret, Service,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub enum KindName {
     DestinationRule,
     Pod,
     Deployment,
+    BackendTrafficPolicy,
+    RateLimitPolicy,
     /// A kind that is accepted and not read. Where two groups share the kind's name, the one that is not
     /// read carries its group: `Gateway.networking.istio.io`.
     Other(Arc<str>),
@@ -70,6 +72,8 @@ impl KindName {
             KindName::DestinationRule => "DestinationRule",
             KindName::Pod => "Pod",
             KindName::Deployment => "Deployment",
+            KindName::BackendTrafficPolicy => "XBackendTrafficPolicy",
+            KindName::RateLimitPolicy => "RateLimitPolicy",
             KindName::Other(name) => name,
         }
     }
@@ -89,6 +93,8 @@ impl From<String> for KindName {
             "DestinationRule" => KindName::DestinationRule,
             "Pod" => KindName::Pod,
             "Deployment" => KindName::Deployment,
+            "XBackendTrafficPolicy" => KindName::BackendTrafficPolicy,
+            "RateLimitPolicy" => KindName::RateLimitPolicy,
             _ => KindName::Other(name.into()),
         }
     }
@@ -148,6 +154,8 @@ pub enum Body {
     DestinationRule(DestinationRule),
     Pod(Pod),
     Deployment(Deployment),
+    BackendTrafficPolicy(BackendTrafficPolicy),
+    RateLimitPolicy(RateLimitPolicy),
     /// Accepted, not read.
     Other,
 }

@@ -1,4 +1,4 @@
-//! What objects say of each other: a route's parents and backends, a Gateway's class and certificates, a rule's host.
+//! What objects say of each other: a route's parents and backends, a Gateway's class and certificates, a rule's host, a policy's targets.
 //!
 //! Each object was well-formed by itself when it was read. Here every name is looked up, by the very code that
 //! compiling uses, so that whatever would be refused at a request is said to its author first, at its line. What would not
@@ -6,6 +6,7 @@
 
 mod destination_rules;
 mod gateways;
+mod policies;
 mod routes;
 mod suggest;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub fn validate(world: &World) -> Vec<Problem> {
     routes::check(&index, &mut problems);
     gateways::check(&index, &mut problems);
     destination_rules::check(&index, &mut problems);
+    policies::check(&index, &mut problems);
     endpoint_slices(world, &mut problems);
     problems
         .sort_by(|one, other| (&one.place, &one.path, &one.message).cmp(&(&other.place, &other.path, &other.message)));

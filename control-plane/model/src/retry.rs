@@ -18,6 +18,8 @@ pub struct RetryPolicy {
     /// A try that receives nothing for so long has failed.
     pub per_try_idle_timeout: Option<Duration>,
     pub backoff: Backoff,
+    /// Added to every wait of `backoff`, so that none is shorter (the Gateway API's `retry.backoff` is a minimum). Zero: nothing.
+    pub min_wait: Duration,
     /// Replaces `backoff` when the response says when to come back.
     pub rate_limited_backoff: Option<RateLimitedBackoff>,
     /// A try goes to a host that the request has not met, if there is one.
@@ -43,6 +45,7 @@ impl Default for RetryPolicy {
             per_try_timeout: None,
             per_try_idle_timeout: None,
             backoff: Backoff::default(),
+            min_wait: Duration::ZERO,
             rate_limited_backoff: None,
             avoid_previous_hosts: false,
             host_selection_attempts: 1,

@@ -1,22 +1,15 @@
-//! Services as clusters: one per port, with the traffic policy of the DestinationRule that its callers obey, and its
-//! EndpointSlices as endpoints.
+//! Services as clusters see them: who a Service is, what its ports speak, and its EndpointSlices as endpoints.
 
-use super::index::{Index, cluster_name, full_name};
+use super::index::{Index, full_name};
+use super::locality;
 use super::protocol::PortProtocol;
-use super::traffic;
 use crate::Object;
-use crate::kinds::{EndpointSlice, PortRef, Service, ServicePort, ServiceType, SliceAddress, SliceEndpoint, Transport};
+use crate::kinds::{
+    EndpointSlice, Labels, PortRef, Service, ServicePort, ServiceType, SliceAddress, SliceEndpoint, Transport,
+};
 use std::net::{IpAddr, SocketAddr};
-use weft_model::cluster::Discovery;
 use weft_model::endpoint::{Health, Workload};
-use weft_model::{Cluster, Endpoint, Endpoints, Origin, cluster};
-
-/// For whom a cluster is made: what it looks like depends on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Caller<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) sidecar: bool,
-}
+use weft_model::{Endpoint, Origin, cluster};
 
 pub(crate) fn origin(object: &Object, inside: &str) -> Origin {
     let separator = if inside.is_empty() { "" } else { " " };
@@ -39,45 +32,36 @@ pub(crate) fn port_protocol(port: &ServicePort) -> PortProtocol {
     PortProtocol::of(port.app_protocol.as_deref(), port.name.as_deref())
 }
 
-/// The cluster of a Service's port, as that caller sees it.
-pub(crate) fn cluster(
-    index: &Index,
-    object: &Object,
-    service: &Service,
-    port: &ServicePort,
-    caller: Caller<'_>,
-) -> Cluster {
-    let protocol = port_protocol(port);
-    let mut cluster = Cluster {
-        discovery: match &service.kind {
-            ServiceType::ExternalName(host) => Discovery::Dns { host: host.clone(), port: port.port },
-            _ => Discovery::Eds,
-        },
-        protocol: protocol.upstream(caller.sidecar),
-        service: identity(object),
-        origin: origin(object, ""),
-        ..Cluster::new(cluster_name(&object.key, port.port))
-    };
-    if let Some((rule_object, rule)) = index.rules.for_caller(&object.key, caller.namespace) {
-        traffic::apply(rule, port.port, protocol, &mut cluster);
-        cluster.origin = origin(rule_object, "");
-    }
-    cluster
-}
-
 /// An alias of a name outside, which has no EndpointSlices.
 pub(crate) fn is_external(service: &Service) -> bool {
     matches!(service.kind, ServiceType::ExternalName(_))
 }
 
-/// The endpoints of a Service's port, in order of address.
-pub(crate) fn endpoints(index: &Index, object: &Object, port: &ServicePort) -> Endpoints {
-    let mut endpoints: Vec<Endpoint> =
-        index.slices(&object.key).flat_map(|slice| of_slice(index, slice, port)).collect();
-    endpoints.sort_by_key(|endpoint| (endpoint.address, health_order(endpoint.health)));
+/// An endpoint, and what can be asked of whoever runs there.
+pub(crate) struct Member<'i> {
+    pub(crate) endpoint: Endpoint,
+    /// Of its Pod, where that is known.
+    pub(crate) labels: Option<&'i Labels>,
+}
+
+/// The endpoints of a Service's port, in order of address; with `wanted` only those whose Pods have these labels.
+pub(crate) fn members<'i>(
+    index: &'i Index,
+    object: &Object,
+    port: &ServicePort,
+    wanted: Option<&Labels>,
+) -> Vec<Member<'i>> {
+    let all = index.slices(&object.key).flat_map(|slice| of_slice(index, slice, port));
+    let mut members: Vec<Member<'i>> =
+        all.filter(|member| wanted.is_none_or(|wanted| has_labels(member, wanted))).collect();
+    members.sort_by_key(|member| (member.endpoint.address, health_order(member.endpoint.health)));
     // one address may be in two slices while the cluster moves it from one to the other
-    endpoints.dedup_by_key(|endpoint| endpoint.address);
-    Endpoints { cluster: cluster_name(&object.key, port.port), endpoints, ..Endpoints::default() }
+    members.dedup_by_key(|member| member.endpoint.address);
+    members
+}
+
+fn has_labels(member: &Member<'_>, wanted: &Labels) -> bool {
+    wanted.iter().all(|(name, value)| member.labels.and_then(|labels| labels.get(name)) == Some(value))
 }
 
 fn health_order(health: Health) -> u8 {
@@ -88,16 +72,19 @@ fn health_order(health: Health) -> u8 {
     }
 }
 
-fn of_slice(index: &Index, slice: &EndpointSlice, port: &ServicePort) -> Vec<Endpoint> {
+fn of_slice<'i>(index: &'i Index, slice: &'i EndpointSlice, port: &ServicePort) -> Vec<Member<'i>> {
     let Some(number) = slice_port(slice, port) else { return Vec::new() };
-    let endpoint = |endpoint: &SliceEndpoint| {
-        Some(Endpoint {
+    let member = |endpoint: &'i SliceEndpoint| {
+        let pod = endpoint.pod.as_ref().and_then(|(namespace, name)| index.pod(namespace, name));
+        let endpoint = Endpoint {
             health: health(endpoint),
-            workload: workload(index, endpoint),
+            locality: locality::of_endpoint(index, endpoint, pod),
+            workload: workload(endpoint, pod),
             ..Endpoint::at(SocketAddr::new(first_ip(endpoint)?, number))
-        })
+        };
+        Some(Member { endpoint, labels: pod.map(|pod| &pod.meta.labels) })
     };
-    slice.endpoints.iter().filter_map(endpoint).collect()
+    slice.endpoints.iter().filter_map(member).collect()
 }
 
 /// The addresses of an endpoint mean the same one; consumers use the first.
@@ -129,9 +116,9 @@ fn health(endpoint: &SliceEndpoint) -> Health {
 }
 
 /// Whose an endpoint is, from the Pod that it names.
-fn workload(index: &Index, endpoint: &SliceEndpoint) -> Workload {
-    let Some((namespace, name)) = &endpoint.pod else { return Workload::default() };
-    let Some(pod) = index.pod(namespace, name) else {
+fn workload(endpoint: &SliceEndpoint, pod: Option<&Object>) -> Workload {
+    let Some((namespace, _)) = &endpoint.pod else { return Workload::default() };
+    let Some(pod) = pod else {
         return Workload { namespace: namespace.clone(), ..Workload::default() };
     };
     let label = |names: [&str; 2]| names.iter().find_map(|name| pod.meta.labels.get(*name)).cloned();

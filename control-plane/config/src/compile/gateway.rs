@@ -5,18 +5,20 @@
 //! and each domain to the most specific listener that covers it. An HTTPS listener is chosen by the name in the
 //! TLS handshake, so it has a filter chain and a table of its own.
 
+use super::affinity::Affinities;
 use super::attach::{self, listener_hostname};
-use super::certificate;
 use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
 use super::precedence::Rank;
 use super::rules::Compiled;
+use super::{certificate, rate_limits};
 use crate::kinds::{Gateway, GatewayListener, HttpRoute, ListenerProtocol};
 use crate::{Key, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
+use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Route, VirtualHost};
 use weft_model::{Listener, RouteTable, Secret};
 
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     /// By port.
     ports: BTreeMap<u16, Port>,
     pub(crate) tables: Vec<RouteTable>,
+    /// For the routes of its tables.
+    pub(crate) affinities: Affinities,
     pub(crate) secrets: Vec<Secret>,
 }
 
@@ -88,12 +92,14 @@ pub(crate) fn plan(
         return plan;
     }
     let key = &object.key;
+    plan.affinities = Affinities::new(index, &key.namespace);
     for (port, listeners) in by_port(gateway) {
         let name = format!("{}/{}|{port}", key.namespace, key.name);
         let sites: Vec<Site<'_>> = listeners
             .iter()
             .map(|(at, listener)| Site {
                 listener,
+                rate_limits: rate_limits::of_listener(index, key, &listener.name),
                 routes: attached.iter().filter(|(of, _)| of == at).map(|(_, route)| &routes[route]).collect(),
             })
             .collect();
@@ -129,6 +135,7 @@ pub(crate) fn by_port(gateway: &Gateway) -> BTreeMap<u16, Vec<(usize, &GatewayLi
 struct Site<'s> {
     listener: &'s GatewayListener,
     routes: Vec<&'s RouteOf<'s>>,
+    rate_limits: Vec<RateLimit>,
 }
 
 fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], plan: &mut Plan) -> Vec<FilterChain> {
@@ -172,7 +179,11 @@ fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
         let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
         let by_hostname = by_hostname(&site.routes);
         for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
-            let routes = routes_of_domain(&domain, &by_hostname);
+            let mut routes = routes_of_domain(&domain, &by_hostname);
+            for route in &mut routes {
+                // the listener's are met before the route's own
+                route.rate_limits.splice(0..0, site.rate_limits.iter().cloned());
+            }
             virtual_hosts.push(VirtualHost { name: domain.clone(), domains: vec![domain], routes });
         }
     }

@@ -4,6 +4,8 @@ use super::clusters::{first_ip, identity, origin, port_protocol, slice_port};
 use super::index::Index;
 use super::outbound::{tcp_ports, to_cluster};
 use super::protocol::PortProtocol;
+use super::traffic::Policy;
+use super::{policy, rate_limits};
 use crate::Object;
 use crate::kinds::{PortRef, ServicePort};
 use std::collections::BTreeMap;
@@ -12,16 +14,21 @@ use std::time::Duration;
 use weft_model::cluster::Discovery;
 use weft_model::endpoint::Workload;
 use weft_model::listener::{ApplicationProtocol, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TcpHandler};
-use weft_model::route::VirtualHost;
+use weft_model::rate_limit::RateLimit;
+use weft_model::route::{Route, VirtualHost};
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
 
 /// How long a caller may stay silent on a port of unknown protocol before it is taken for one that waits for the server to
 /// speak. Long enough for a slow client's first byte, short enough for people not to notice a database.
 const DETECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Istio's default of `connectionPool.tcp.idleTimeout`.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// Everything inbound of one node.
 pub(crate) fn resources(index: &Index, node: &Node) -> Vec<Resource> {
     let mut ports: BTreeMap<u16, (&Object, &ServicePort)> = BTreeMap::new();
+    let mut limits: BTreeMap<u16, Vec<RateLimit>> = BTreeMap::new();
     for (object, service) in index.services() {
         for port in tcp_ports(service) {
             let by_selector = (object.key.namespace == node.namespace
@@ -32,10 +39,21 @@ pub(crate) fn resources(index: &Index, node: &Node) -> Vec<Resource> {
             for number in by_endpoints(index, object, port, node.address).chain(by_selector) {
                 // several Services of one port: the first by name tells its protocol
                 ports.entry(number).or_insert((object, port));
+                // a request does not say through which it came: it obeys the limits of all
+                let of_port = limits.entry(number).or_default();
+                for limit in rate_limits::of_service(index, &object.key) {
+                    if !of_port.contains(&limit) {
+                        of_port.push(limit);
+                    }
+                }
             }
         }
     }
-    ports.into_iter().flat_map(|(number, (object, port))| of_port(node, number, object, port)).collect()
+    let of_port = |(number, (object, port))| {
+        let limits = limits.remove(&number).unwrap_or_default();
+        of_port(index, node, number, (object, port), limits)
+    };
+    ports.into_iter().flat_map(of_port).collect()
 }
 
 /// The numbers under which the node is an endpoint of that port.
@@ -60,17 +78,31 @@ fn target_number(index: &Index, node: &Node, port: &ServicePort) -> Option<u16> 
     }
 }
 
-fn of_port(node: &Node, number: u16, object: &Object, port: &ServicePort) -> Vec<Resource> {
+fn of_port(
+    index: &Index,
+    node: &Node,
+    number: u16,
+    (object, port): (&Object, &ServicePort),
+    rate_limits: Vec<RateLimit>,
+) -> Vec<Resource> {
     let name = format!("inbound|{number}||");
     let protocol = port_protocol(port);
     let app = SocketAddr::new(node.app_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), number);
-    let cluster = Cluster {
+    let mut cluster = Cluster {
         discovery: Discovery::Static(vec![endpoint(node, app)]),
         protocol: protocol.upstream(true),
         service: identity(object),
         origin: origin(object, ""),
         ..Cluster::new(&name)
     };
+    let rule = index.rules.for_caller(&object.key, &node.namespace);
+    let pool = rule.and_then(|(_, rule)| Policy::of(rule, None, port.port).connection_pool);
+    if let (Some(pool), Some((rule, _))) = (pool, rule) {
+        policy::connections(pool, protocol, &mut cluster);
+        cluster.origin = origin(rule, "");
+    }
+    let tcp_idle = pool.and_then(|pool| pool.tcp.idle_timeout).unwrap_or(TCP_IDLE_TIMEOUT);
+    let idle_timeout = Some(tcp_idle).filter(|timeout| !timeout.is_zero());
     let http = FilterChain {
         name: "http".into(),
         matches: ChainMatch::default(),
@@ -81,7 +113,7 @@ fn of_port(node: &Node, number: u16, object: &Object, port: &ServicePort) -> Vec
         name: "tcp".into(),
         matches: ChainMatch::default(),
         tls: None,
-        handler: Handler::Tcp(TcpHandler { cluster: name.clone(), idle_timeout: Some(Duration::from_secs(3600)) }),
+        handler: Handler::Tcp(TcpHandler { cluster: name.clone(), idle_timeout }),
     };
     let chains = match protocol {
         PortProtocol::Http | PortProtocol::Http2 => vec![http],
@@ -105,7 +137,7 @@ fn of_port(node: &Node, number: u16, object: &Object, port: &ServicePort) -> Vec
             virtual_hosts: vec![VirtualHost {
                 name: format!("inbound|http|{number}"),
                 domains: vec!["*".into()],
-                routes: vec![to_cluster("default", &name, origin(object, ""))],
+                routes: vec![Route { rate_limits, ..to_cluster("default", &name, origin(object, "")) }],
             }],
         }));
     }

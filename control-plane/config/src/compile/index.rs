@@ -2,7 +2,9 @@
 //! namespace is labelled, which references are granted.
 
 use super::traffic::Rules;
-use crate::kinds::{DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Secret, Service};
+use crate::kinds::{
+    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, RateLimitPolicy, Secret, Service,
+};
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +93,11 @@ impl Index {
         self.get(KindName::Pod, namespace, name)
     }
 
+    /// The labels of a cluster's machine. The kind is not read, but its metadata is.
+    pub(crate) fn machine_labels(&self, name: &str) -> Option<&Labels> {
+        self.get(KindName::Other("Node".into()), "", name).map(|object| &object.meta.labels)
+    }
+
     /// The number that a Pod gives a port's name.
     pub(crate) fn pod_port(&self, namespace: &str, pod: &str, port: &str) -> Option<u16> {
         match &self.pod(namespace, pod)?.body {
@@ -152,6 +159,26 @@ impl Index {
         })
     }
 
+    pub(crate) fn backend_policies(&self) -> impl Iterator<Item = (&Object, &BackendTrafficPolicy)> {
+        self.of_kind(KindName::BackendTrafficPolicy).filter_map(|object| match &object.body {
+            Body::BackendTrafficPolicy(policy) => Some((object, policy)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn rate_limit_policies(&self) -> impl Iterator<Item = (&Object, &RateLimitPolicy)> {
+        self.of_kind(KindName::RateLimitPolicy).filter_map(|object| match &object.body {
+            Body::RateLimitPolicy(policy) => Some((object, policy)),
+            _ => None,
+        })
+    }
+
+    /// Without a look at all others: keys are in order of kind.
+    fn of_kind(&self, kind: KindName) -> impl Iterator<Item = &Object> {
+        let of_kind = self.world.objects.range(Key::new(kind.clone(), "", "")..);
+        of_kind.take_while(move |(key, _)| key.kind == kind).map(|(_, object)| &**object)
+    }
+
     /// The labels of a namespace. Every namespace has the label of its own name, as Kubernetes gives it, written down or not.
     pub(crate) fn namespace_labels(&self, namespace: &str) -> Labels {
         let mut labels = match self.get(KindName::Namespace, "", namespace) {
@@ -209,4 +236,9 @@ pub(crate) fn full_name(service: &Key) -> String {
 /// `outbound|8080||order.shop.svc.cluster.local`, as Istio names it.
 pub(crate) fn cluster_name(service: &Key, port: u16) -> String {
     format!("outbound|{port}||{}", full_name(service))
+}
+
+/// `outbound|8080|v2|order.shop.svc.cluster.local`: the endpoints of a DestinationRule's subset.
+pub(crate) fn subset_cluster_name(service: &Key, port: u16, subset: &str) -> String {
+    format!("outbound|{port}|{subset}|{}", full_name(service))
 }

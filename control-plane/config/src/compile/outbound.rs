@@ -4,19 +4,23 @@
 //! own namespace, the producer's, all of them; those of another namespace, a consumer's, only the callers there, whom
 //! they then serve alone.
 
+use super::affinity::Affinities;
 use super::attach;
-use super::clusters::{Caller, cluster, origin};
+use super::clusters::origin;
 use super::gateway::RouteOf;
 use super::index::{CLUSTER_DOMAIN, Index, cluster_name, full_name};
 use super::precedence::Rank;
+use super::upstreams::of_service;
 use crate::kinds::{ParentRef, Service, ServicePort, Transport};
 use crate::{Key, Object};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
-use weft_model::{Cluster, Listener, Origin, RouteTable};
+use weft_model::{Cluster, Endpoints, Listener, Origin, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
 pub(crate) const PORT: u16 = 15001;
@@ -33,6 +37,10 @@ pub(crate) type MeshRoutes<'i> = BTreeMap<&'i Key, Vec<(&'i Key, &'i ParentRef)>
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) clusters: Vec<Cluster>,
+    /// Of subsets, which are as the namespace's rules say; those of whole Services are everybody's.
+    pub(crate) endpoints: Vec<Arc<Endpoints>>,
+    /// For the table's routes, whoever they are for.
+    pub(crate) affinities: Affinities,
     pub(crate) table: RouteTable,
 }
 
@@ -72,13 +80,21 @@ pub(crate) fn outbound(
     routes: &BTreeMap<&Key, RouteOf<'_>>,
     mesh_routes: &MeshRoutes<'_>,
 ) -> Outbound {
-    let caller = Caller { namespace, sidecar: true };
-    let mut outbound =
-        Outbound { clusters: Vec::new(), table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() } };
+    let mut outbound = Outbound {
+        clusters: Vec::new(),
+        endpoints: Vec::new(),
+        affinities: Affinities::new(index, namespace),
+        table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() },
+    };
     for (object, service) in index.services() {
         let attached = mesh_routes.get(&object.key).map(Vec::as_slice).unwrap_or_default();
+        for upstream in of_service(index, object, service, namespace) {
+            outbound.clusters.push(upstream.cluster(index, Role::Sidecar));
+            if let (true, Some(_)) = (upstream.has_endpoints(), upstream.subset) {
+                outbound.endpoints.push(Arc::new(upstream.endpoints(index)));
+            }
+        }
         for port in tcp_ports(service) {
-            outbound.clusters.push(cluster(index, object, service, port, caller));
             outbound.table.virtual_hosts.push(VirtualHost {
                 name: format!("{}:{}", full_name(&object.key), port.port),
                 domains: domains(&object.key, service, port, namespace),

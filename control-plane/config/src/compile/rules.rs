@@ -4,6 +4,8 @@ use super::backend;
 use super::clusters::origin;
 use super::index::Index;
 use super::precedence::{Age, Rank};
+use super::rate_limits;
+use super::resilience::{self, persistence};
 use crate::Object;
 use crate::kinds::{
     HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch, HttpRedirect,
@@ -57,6 +59,11 @@ fn compile_rule(index: &Index, object: &Object, at: usize, rule: &HttpRule) -> R
     origin.place = format!("{}:{}", rule.place.file, rule.place.line);
     let name = rule.name.clone().unwrap_or_else(|| format!("{}/{}/{at}", key.namespace, key.name));
     let mut route = Route { origin, ..Route::all(name, action(index, &key.namespace, rule)) };
+    route.rate_limits = rate_limits::of_rule(index, key, rule.name.as_deref());
+    if let Action::Forward(forward) = &mut route.action {
+        let session = |written| persistence(written, &format!("{}-{}-{at}", key.namespace, key.name));
+        forward.persistence = rule.session_persistence.as_ref().map(session);
+    }
     for filter in &rule.filters {
         match &filter.action {
             HttpFilterAction::RequestHeaders(modifier) => route.request_headers = edits(modifier),
@@ -97,6 +104,7 @@ fn forward(index: &Index, namespace: &str, rule: &HttpRule) -> Forward {
         backends: rule.backend_refs.iter().map(|backend| compile_backend(index, namespace, backend)).collect(),
         request_timeout: rule.timeouts.request.filter(|timeout| !timeout.is_zero()),
         backend_timeout: rule.timeouts.backend_request.filter(|timeout| !timeout.is_zero()),
+        retry: rule.retry.as_ref().map(resilience::retry),
         ..Forward::default()
     };
     if forward.backends.iter().all(|backend| backend.weight == 0) {

@@ -4,8 +4,11 @@ mod attachment;
 mod edge;
 mod endpoints;
 mod inbound;
+mod locality;
 mod outbound;
+mod policies;
 mod rules;
+mod traffic_policy;
 
 use super::Mesh;
 use crate::{World, merge, read};

@@ -2,14 +2,13 @@
 
 use super::hostname::{covers, specificity};
 use super::index::{CLUSTER_DOMAIN, full_name};
-use super::protocol::PortProtocol;
-use crate::kinds::{DestinationRule, H2Upgrade, LbPolicy};
+use crate::kinds::{
+    ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, RetryBudget, Subset, TrafficPolicy,
+};
 use crate::{Body, Key, Object};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use weft_model::Cluster;
-use weft_model::cluster::{Balancer, Protocol};
 
 /// All DestinationRules, by the host that they are for. A namespace has one rule for a host: the oldest, then the first by name.
 #[derive(Debug, Default)]
@@ -82,29 +81,42 @@ pub(crate) fn full_host(host: &str, namespace: &str) -> String {
     }
 }
 
-/// What a rule says of one port. Settings of a port stand by themselves: what they leave out is the default, not the rule's.
-pub(crate) fn apply(rule: &DestinationRule, port: u16, protocol: PortProtocol, cluster: &mut Cluster) {
-    let policy = rule.traffic_policy.for_port(port);
-    if let Some(balancer) = policy.load_balancer.as_ref().and_then(|balancer| balancer.policy.as_ref()) {
-        cluster.balancer = match balancer {
-            LbPolicy::RoundRobin => Balancer::RoundRobin,
-            LbPolicy::Random => Balancer::Random,
-            // the reader has warned of what is not acted on; the default is what an absent policy means
-            LbPolicy::LeastRequest | LbPolicy::Passthrough | LbPolicy::ConsistentHash(_) => Balancer::default(),
-        };
+/// What a rule says of one port of its host, or of a subset there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Policy<'r> {
+    pub(crate) load_balancer: Option<&'r LoadBalancer>,
+    pub(crate) connection_pool: Option<&'r ConnectionPool>,
+    pub(crate) outlier_detection: Option<&'r OutlierDetection>,
+    pub(crate) retry_budget: Option<RetryBudget>,
+}
+
+impl<'r> Policy<'r> {
+    /// As Istio joins them: a port's own settings stand in place of its host's, and what a subset says stands, group by group
+    /// (load balancer, connection pool, outlier detection, retry budget), in place of the rule's. Settings that a subset has for the port
+    /// stand in place of everything; what they leave out is the default.
+    pub(crate) fn of(rule: &'r DestinationRule, subset: Option<&'r Subset>, port: u16) -> Self {
+        let whole = Policy::of_policy(&rule.traffic_policy, port);
+        let Some(own) = subset.and_then(|subset| subset.traffic_policy.as_ref()) else { return whole };
+        let of_subset = Policy::of_policy(own, port);
+        let retry_budget = of_subset.retry_budget.or(whole.retry_budget);
+        if own.ports.iter().any(|(number, _)| *number == port) {
+            return Policy { retry_budget, ..of_subset };
+        }
+        Policy {
+            load_balancer: of_subset.load_balancer.or(whole.load_balancer),
+            connection_pool: of_subset.connection_pool.or(whole.connection_pool),
+            outlier_detection: of_subset.outlier_detection.or(whole.outlier_detection),
+            retry_budget,
+        }
     }
-    let pool = &policy.connection_pool;
-    if let Some(timeout) = pool.tcp.connect_timeout {
-        cluster.connect_timeout = timeout;
-    }
-    if let Some(timeout) = pool.http.idle_timeout {
-        cluster.pool.idle_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
-    }
-    cluster.pool.max_requests_per_connection = pool.http.max_requests_per_connection;
-    if pool.http.h2_upgrade_policy == H2Upgrade::Upgrade && protocol != PortProtocol::Tcp {
-        cluster.protocol = Protocol::Http2;
-    }
-    if pool.http.use_client_protocol {
-        cluster.protocol = Protocol::Downstream;
+
+    fn of_policy(policy: &'r TrafficPolicy, port: u16) -> Self {
+        let PortPolicy { load_balancer, connection_pool, outlier_detection, .. } = policy.for_port(port);
+        Policy {
+            load_balancer: load_balancer.as_ref(),
+            connection_pool: connection_pool.as_ref(),
+            outlier_detection: outlier_detection.as_ref(),
+            retry_budget: policy.retry_budget,
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! `networking.istio.io` DestinationRule: how callers treat a host. Typed whole; what Weft does not
-//! act on yet is a warning at its line, given by the reader.
+//! act on yet (TLS to the upstream, tunnels, PROXY protocol, who may see the rule) is a warning at its line, given by the reader.
 
 mod read;
 #[cfg(test)]
@@ -56,7 +56,7 @@ pub struct PortPolicy {
     /// `None` only in a policy that nobody wrote.
     pub place: Option<Place>,
     pub load_balancer: Option<LoadBalancer>,
-    pub connection_pool: ConnectionPool,
+    pub connection_pool: Option<ConnectionPool>,
     pub outlier_detection: Option<OutlierDetection>,
     pub tls: Option<ClientTls>,
 }
@@ -101,9 +101,9 @@ pub enum HashKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashAlgorithm {
-    /// Default 1024 points at least.
+    /// Default 1024 points at least; at most 8,388,608.
     RingHash { minimum_ring_size: u64 },
-    /// Default 65,537, a prime.
+    /// A prime, default 65,537; at most 5,000,011.
     Maglev { table_size: u64 },
 }
 
@@ -163,12 +163,12 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
+/// `Some(0)` is never there in a count: 0 is what Istio takes for "not written", and it is read as `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpPool {
     pub http1_max_pending_requests: Option<u32>,
     /// For HTTP/1.1 too, in spite of its name.
     pub http2_max_requests: Option<u32>,
-    /// `Some(0)` is never there: it is written for "unlimited" and read as `None`.
     pub max_requests_per_connection: Option<u32>,
     pub max_retries: Option<u32>,
     /// Zero: none.
@@ -190,7 +190,9 @@ pub enum H2Upgrade {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Keepalive {
+    /// `None`: no pings.
     pub interval: Option<Duration>,
+    /// Default 20 s, gRPC's keep-alive timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -209,7 +211,7 @@ pub struct OutlierDetection {
     pub interval: Option<Duration>,
     /// Default 30 s, grows with each ejection.
     pub base_ejection_time: Option<Duration>,
-    /// Default 10.
+    /// Default 10; 0 is the default too, as in Istio.
     pub max_ejection_percent: Option<u32>,
     /// Default 0.
     pub min_health_percent: Option<u32>,

@@ -1,11 +1,11 @@
 //! `gateway.networking.k8s.io/v1` HTTPRoute: which request goes where, and what happens to it on its way.
-//! The whole standard channel of v1.5.
+//! The whole standard channel of v1.5, and of the experimental one what rules say of retries and sessions.
 
 mod read;
 #[cfg(test)]
 mod tests;
 
-use super::Hostname;
+use super::{Hostname, SessionPersistence};
 use crate::{At, Place};
 use std::time::Duration;
 use weft_model::route::Share;
@@ -47,6 +47,19 @@ pub struct HttpRule {
     /// In proportion to weight.
     pub backend_refs: Vec<HttpBackendRef>,
     pub timeouts: HttpTimeouts,
+    pub retry: Option<HttpRetry>,
+    pub session_persistence: Option<SessionPersistence>,
+}
+
+/// Besides answers of these statuses, failures of the connection are retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRetry {
+    /// 400 to 599.
+    pub codes: Vec<u16>,
+    /// After the first try; 0: none. `None`: 2, as in Istio.
+    pub attempts: Option<u32>,
+    /// The least wait before each. `None`: the data plane's own back-off.
+    pub backoff: Option<Duration>,
 }
 
 /// `None`: the data plane's own default; `Some(ZERO)`: explicitly none at all.

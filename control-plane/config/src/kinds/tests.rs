@@ -1,5 +1,7 @@
 //! The smaller kinds: a good document of each, and what people get wrong in them.
 
+mod policies;
+
 use super::*;
 use crate::Body;
 use crate::read::tests::{body, problems};

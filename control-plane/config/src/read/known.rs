@@ -73,6 +73,16 @@ static KINDS: &[Known] = &[
         "DestinationRule",
         Read(&["v1", "v1beta1", "v1alpha3"], |f| kinds::read_destination_rule(f).map(Body::DestinationRule)),
     ),
+    of(
+        "gateway.networking.x-k8s.io",
+        "XBackendTrafficPolicy",
+        Read(&["v1alpha1"], |f| kinds::read_backend_traffic_policy(f).map(Body::BackendTrafficPolicy)),
+    ),
+    of(
+        "weft.dev",
+        "RateLimitPolicy",
+        Read(&["v1alpha1"], |f| kinds::read_rate_limit_policy(f).map(Body::RateLimitPolicy)),
+    ),
     // traffic, not yet
     of("", "Endpoints", Inert),
     of("networking.k8s.io", "Ingress", Inert),
@@ -83,7 +93,6 @@ static KINDS: &[Known] = &[
     of(GATEWAY, "BackendTLSPolicy", Inert),
     of(GATEWAY, "ListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XListenerSet", Inert),
-    of("gateway.networking.x-k8s.io", "XBackendTrafficPolicy", Inert),
     of("gateway.networking.x-k8s.io", "XMesh", Inert),
     of(ISTIO, "VirtualService", Inert),
     of(ISTIO, "ServiceEntry", Inert),

@@ -235,17 +235,21 @@ pub(crate) fn gateway_duration(at: &Cursor<'_>) -> Option<Duration> {
 /// Go's, as Istio takes it: numbers, perhaps with fractions, with `h`, `m`, `s`, `ms`, `us` or `ns`; not negative.
 pub(crate) fn go_duration(at: &Cursor<'_>) -> Option<Duration> {
     let written = duration_text(at)?;
+    match parse_go_duration(written) {
+        Some(duration) => Some(duration),
+        None => at.error(format!("\"{}\" is not a duration", shorten(written)), DURATION_HINT),
+    }
+}
+
+/// The same of a text by itself, such as an annotation.
+pub(crate) fn parse_go_duration(written: &str) -> Option<Duration> {
     let parse = |(digits, unit): &(&str, &str)| {
         let number: f64 = digits.parse().ok().filter(|_| digits.len() <= 12)?;
         let seconds = if *unit == "ns" { number / 1e9 } else { number * unit_micros(unit) as f64 / 1e6 };
         Duration::try_from_secs_f64(seconds).ok()
     };
-    let fold =
-        |parts: Vec<(&str, &str)>| parts.iter().map(parse).try_fold(Duration::ZERO, |sum, part| sum.checked_add(part?));
-    match parts(written, &["h", "ms", "m", "s", "us", "µs", "ns"]).and_then(fold) {
-        Some(duration) => Some(duration),
-        None => at.error(format!("\"{}\" is not a duration", shorten(written)), DURATION_HINT),
-    }
+    let parts = parts(written, &["h", "ms", "m", "s", "us", "µs", "ns"])?;
+    parts.iter().map(parse).try_fold(Duration::ZERO, |sum, part| sum.checked_add(part?))
 }
 
 /// A [`go_duration`] that is more than nothing; Istio's least is 1 ms.

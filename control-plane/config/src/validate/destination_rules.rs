@@ -46,12 +46,20 @@ fn nobody(index: &Index, rule: &DestinationRule, host: &str) -> Problem {
 /// Settings of a port that no Service of the host has.
 fn ports(object: &Object, rule: &DestinationRule, services: &[&Service], problems: &mut Vec<Problem>) {
     let of_services = || services.iter().flat_map(|service| &service.ports).map(|port| port.port);
-    for (at, (number, policy)) in rule.traffic_policy.ports.iter().enumerate() {
+    let of_rule = std::iter::once(("spec.trafficPolicy".to_owned(), rule.traffic_policy.as_ref()));
+    let of_subsets = rule.subsets.iter().enumerate().filter_map(|(at, subset)| {
+        let policy = subset.traffic_policy.as_ref()?;
+        Some((format!("spec.subsets[{at}].trafficPolicy"), policy))
+    });
+    let written = of_rule.chain(of_subsets).flat_map(|(path, policy)| {
+        let ports = policy.ports.iter().enumerate();
+        ports.map(move |(at, (number, policy))| (format!("{path}.portLevelSettings[{at}].port.number"), number, policy))
+    });
+    for (path, number, policy) in written {
         if of_services().any(|port| port == *number) {
             continue;
         }
         let place = policy.place.clone().unwrap_or_else(|| object.place.clone());
-        let path = format!("spec.trafficPolicy.portLevelSettings[{at}].port.number");
         let numbers: BTreeSet<u16> = of_services().collect();
         let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
         let problem = Problem::warning(place, path, format!("{} has no port {number}", rule.host.value));

@@ -1,3 +1,5 @@
+mod policies;
+
 use super::validate;
 use crate::{Problem, merge, read};
 

@@ -7,7 +7,7 @@ use weft_model::endpoint::Health;
 
 const ORDER: &str = "outbound|8080||order.shop.svc.cluster.local";
 
-fn slice(service: &str, ports: &str, endpoints: &[&str]) -> String {
+pub(super) fn slice(service: &str, ports: &str, endpoints: &[&str]) -> String {
     let (namespace, name) = service.split_once('/').unwrap();
     let endpoints: Vec<String> = endpoints.iter().map(|endpoint| format!("- {{{endpoint}}}\n")).collect();
     format!(
@@ -130,7 +130,7 @@ fn the_protocol_is_the_ports_and_unknown_ones_depend_on_who_calls() {
     assert_eq!(protocols(edge(&yaml)), [Protocol::Http1, Protocol::Http2, Protocol::Http1, Protocol::Http2]);
 }
 
-fn rule(name: &str, host: &str, policy: &str) -> String {
+pub(super) fn rule(name: &str, host: &str, policy: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap();
     format!(
         "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: {namespace}}}\n\

@@ -6,8 +6,8 @@ mod pool;
 use super::*;
 use crate::kinds::selector;
 use crate::read::{
-    Cursor, Fields, boolean, decimal, go_duration, hostname, number, object_name, one_of, port, positive_duration,
-    sized, text, text_ref, texts,
+    Cursor, Fields, boolean, decimal, go_duration, hostname, label, number, one_of, port, positive_duration, sized,
+    text, text_ref, texts,
 };
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(crate) fn read_destination_rule(f: &mut Fields<'_>) -> Option<DestinationRul
 fn spec(f: &mut Fields<'_>) -> Option<DestinationRule> {
     let host = f.must("host", |at| host(at).map(|host| at.at(host)));
     let traffic_policy = f.opt("trafficPolicy", traffic_policy).map(Box::new).unwrap_or_default();
-    let subsets = f.later("subsets", |at| Some(at.items(0..=1000, subset))).unwrap_or_default();
+    let subsets = f.opt("subsets", |at| Some(at.items(0..=1000, subset))).unwrap_or_default();
     let export_to = f.list("exportTo", 0..=1000, sized(1, 253));
     if export_to.iter().any(|namespace| namespace != "*") {
         f.not_acted_on("exportTo");
@@ -39,7 +39,7 @@ fn host(at: &Cursor<'_>) -> Option<String> {
 fn subset(at: &Cursor<'_>) -> Option<Subset> {
     at.fields(|f| Subset {
         place: f.place(),
-        name: f.need("name", object_name),
+        name: f.need("name", label),
         labels: f.opt("labels", texts).unwrap_or_default(),
         traffic_policy: f.opt("trafficPolicy", traffic_policy),
     })
@@ -62,7 +62,7 @@ fn traffic_policy(at: &Cursor<'_>) -> Option<TrafficPolicy> {
             ports: f.list("portLevelSettings", 0..=4096, port_settings),
             tunnel: f.later("tunnel", tunnel),
             proxy_protocol: f.later("proxyProtocol", proxy_protocol),
-            retry_budget: f.later("retryBudget", retry_budget),
+            retry_budget: f.opt("retryBudget", retry_budget),
         };
         let mut seen = HashMap::new();
         for (number, settings) in &policy.ports {
@@ -81,8 +81,8 @@ fn settings(f: &mut Fields<'_>) -> PortPolicy {
     let policy = PortPolicy {
         place: Some(f.place()),
         load_balancer: f.opt("loadBalancer", load_balancer::read),
-        connection_pool: f.opt("connectionPool", pool::read).unwrap_or_default(),
-        outlier_detection: f.later("outlierDetection", outlier_detection),
+        connection_pool: f.opt("connectionPool", pool::read),
+        outlier_detection: f.opt("outlierDetection", outlier_detection),
         tls: f.opt("tls", tls),
     };
     if policy.tls.as_ref().is_some_and(|tls| tls.mode != ClientTlsMode::Disable) {

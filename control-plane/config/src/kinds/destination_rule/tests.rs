@@ -43,15 +43,15 @@ fn what_is_acted_on_is_read_without_a_warning() {
     assert_eq!((rule.host.as_str(), rule.host.place.line, rule.host.place.column), ("order", 5, 9));
     let host = rule.traffic_policy.for_port(9090);
     assert_eq!(host.load_balancer.as_ref().unwrap().policy, Some(LbPolicy::RoundRobin));
-    assert_eq!(host.connection_pool.tcp.connect_timeout, Some(Duration::from_millis(1500)));
-    assert_eq!(host.connection_pool.http.idle_timeout, Some(Duration::ZERO));
-    assert_eq!(host.connection_pool.http.max_requests_per_connection, Some(100));
-    assert_eq!(host.connection_pool.http.h2_upgrade_policy, H2Upgrade::Upgrade);
+    assert_eq!(host.connection_pool.as_ref().unwrap().tcp.connect_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(host.connection_pool.as_ref().unwrap().http.idle_timeout, Some(Duration::ZERO));
+    assert_eq!(host.connection_pool.as_ref().unwrap().http.max_requests_per_connection, Some(100));
+    assert_eq!(host.connection_pool.as_ref().unwrap().http.h2_upgrade_policy, H2Upgrade::Upgrade);
     let port = rule.traffic_policy.for_port(8080);
     assert_eq!(port.load_balancer.as_ref().unwrap().policy, Some(LbPolicy::LeastRequest));
-    assert_eq!(port.connection_pool.tcp.connect_timeout, None, "a port inherits nothing");
-    assert!(port.connection_pool.http.use_client_protocol);
-    assert_eq!(port.connection_pool.http.max_requests_per_connection, None, "0 is unlimited");
+    assert_eq!(port.connection_pool.as_ref().unwrap().tcp.connect_timeout, None, "a port inherits nothing");
+    assert!(port.connection_pool.as_ref().unwrap().http.use_client_protocol);
+    assert_eq!(port.connection_pool.as_ref().unwrap().http.max_requests_per_connection, None, "0 is unlimited");
 }
 
 #[test]
@@ -75,7 +75,7 @@ const WHOLE: &str = include_str!("tests/whole.yaml");
 fn the_rest_is_typed_too() {
     let rule = rule(WHOLE);
     let policy = &rule.traffic_policy;
-    let pool = &policy.settings.connection_pool;
+    let pool = policy.settings.connection_pool.as_ref().unwrap();
     assert_eq!(pool.tcp.max_connections, Some(100));
     assert_eq!(pool.tcp.keepalive, Some(TcpKeepalive { probes: Some(9), time: seconds(7200), interval: seconds(75) }));
     assert_eq!((pool.tcp.max_connection_duration, pool.tcp.idle_timeout), (seconds(3600), seconds(0)));
@@ -137,36 +137,45 @@ fn what_is_not_acted_on_is_a_warning_at_its_line() {
         assert!(problem.contains(" warning: "), "{problem}");
         named.push(field);
     }
-    assert_eq!(
-        named,
-        [
-            "consistentHash",
-            "localityLbSetting",
-            "warmup",
-            "maxConnections",
-            "tcpKeepalive",
-            "maxConnectionDuration",
-            "idleTimeout",
-            "http1MaxPendingRequests",
-            "http2MaxRequests",
-            "maxRetries",
-            "maxConcurrentStreams",
-            "http2KeepAlive",
-            "outlierDetection",
-            "tls",
-            "tunnel",
-            "proxyProtocol",
-            "retryBudget",
-            "subsets",
-            "exportTo",
-            "workloadSelector",
-        ]
-    );
+    assert_eq!(named, ["warmup", "tls", "tunnel", "proxyProtocol", "exportTo", "workloadSelector",]);
     assert_eq!(
         problems(&format!("{HEAD}  trafficPolicy:\n    loadBalancer: {{simple: PASSTHROUGH}}\n")),
         ["7:28 warning: spec.trafficPolicy.loadBalancer.simple: Weft does not act on PASSTHROUGH yet \
           (requests are spread as by LEAST_REQUEST)"]
     );
+}
+
+#[test]
+fn sizes_of_hash_tables_are_envoys() {
+    let algorithm = |written: &str| {
+        let rule =
+            rule(&format!("  trafficPolicy: {{loadBalancer: {{consistentHash: {{useSourceIp: true, {written}}}}}}}\n"));
+        match rule.traffic_policy.settings.load_balancer.unwrap().policy {
+            Some(LbPolicy::ConsistentHash(hash)) => hash.algorithm,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ring = |minimum_ring_size| HashAlgorithm::RingHash { minimum_ring_size };
+    assert_eq!(algorithm("minimumRingSize: 0"), ring(1024));
+    assert_eq!(algorithm("minimumRingSize: 8"), ring(8));
+    assert_eq!(algorithm("ringHash: {minimumRingSize: 16}"), ring(16));
+    assert_eq!(algorithm("maglev: {}"), HashAlgorithm::Maglev { table_size: 65_537 });
+    for (written, expected) in [
+        (
+            "maglev: {tableSize: 100}",
+            "7:76 spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize: \
+          100 is not a prime (write a prime such as 65537)",
+        ),
+        (
+            "minimumRingSize: 8388609",
+            "7:73 spec.trafficPolicy.loadBalancer.consistentHash.minimumRingSize: \
+          8388609 is out of range (write a number from 0 to 8388608)",
+        ),
+    ] {
+        let text =
+            format!("{HEAD}  trafficPolicy:\n    loadBalancer: {{consistentHash: {{useSourceIp: true, {written}}}}}\n");
+        assert_eq!(problems(&text), [expected]);
+    }
 }
 
 #[test]
@@ -220,7 +229,7 @@ fn mistakes_are_said() {
 fn durations_are_gos() {
     for (written, millis) in [("0.5s", 500), ("1h1.5m", 3_690_000), ("1500us", 1), ("2000000ns", 2)] {
         let rule = rule(&format!("  trafficPolicy: {{connectionPool: {{tcp: {{connectTimeout: {written}}}}}}}\n"));
-        let read = rule.traffic_policy.settings.connection_pool.tcp.connect_timeout.unwrap();
+        let read = rule.traffic_policy.settings.connection_pool.as_ref().unwrap().tcp.connect_timeout.unwrap();
         assert_eq!(read.as_millis(), millis, "{written}");
     }
     for written in ["10", "-1s", "1d", "1.2.3s", ".s", "9999999999999h", "s"] {

@@ -1,8 +1,10 @@
 //! Reads an [`HttpRoute`]: the limits and exclusions are those of the Gateway API's own validation.
 
 mod filters;
+mod retry;
 
 use super::*;
+use crate::kinds::session_persistence;
 use crate::read::{
     Cursor, Fields, METHODS, expression, gateway_duration, group, header_name, hostname, kind, label, number,
     object_name, one_of, path, port, sized, subdomain,
@@ -82,6 +84,8 @@ impl HttpRule {
             filters: Vec::new(),
             backend_refs: Vec::new(),
             timeouts: HttpTimeouts::default(),
+            retry: None,
+            session_persistence: None,
         }
     }
 }
@@ -100,8 +104,6 @@ impl HttpMatch {
 
 fn rule(at: &Cursor<'_>) -> Option<HttpRule> {
     at.fields(|f| {
-        f.later("retry", |_| Some(()));
-        f.later("sessionPersistence", |_| Some(()));
         let mut rule = HttpRule {
             place: f.place(),
             name: f.opt("name", subdomain),
@@ -109,6 +111,8 @@ fn rule(at: &Cursor<'_>) -> Option<HttpRule> {
             filters: f.list("filters", 0..=16, filters::filter),
             backend_refs: f.list("backendRefs", 0..=16, backend_ref),
             timeouts: f.opt("timeouts", timeouts).unwrap_or_default(),
+            retry: f.opt("retry", retry::retry),
+            session_persistence: f.opt("sessionPersistence", session_persistence),
         };
         if rule.matches.is_empty() {
             rule.matches.push(HttpMatch::everything(f.place()));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::Body;
+use crate::kinds::SessionKind;
 use crate::read::tests::{body, problems};
 
 const HEAD: &str = "apiVersion: gateway.networking.k8s.io/v1
@@ -311,13 +312,70 @@ fn limits_are_the_standards() {
 }
 
 #[test]
-fn what_weft_does_not_do_yet_is_a_warning_at_its_line() {
+fn retries_are_the_gateway_apis() {
+    let rules = "  rules: [{retry: {codes: [500, 503], attempts: 3, backoff: 100ms}}, {retry: {}}]\n";
+    let Body::HttpRoute(route) = body(&format!("{HEAD}{rules}")) else { panic!() };
+    let backoff = Some(Duration::from_millis(100));
+    assert_eq!(route.rules[0].retry, Some(HttpRetry { codes: vec![500, 503], attempts: Some(3), backoff }));
+    assert_eq!(route.rules[1].retry, Some(HttpRetry { codes: vec![], attempts: None, backoff: None }));
     wrong_rule(
-        "retry: {attempts: 3}\nsessionPersistence: {type: Cookie}",
+        "retry: {codes: [399], attempts: -1, backof: 1s}",
         &[
-            "1:5 warning: retry: Weft does not act on `retry` yet (traffic flows as if it were not written)",
-            "2:5 warning: sessionPersistence: Weft does not act on `sessionPersistence` yet \
+            "1:21 retry.codes[0]: 399 is out of range (write a number from 400 to 599)",
+            "1:37 retry.attempts: -1 is out of range (write a number from 0 to 2147483647)",
+            "1:41 retry.backof: unknown field `backof` (did you mean `backoff`?)",
+        ],
+    );
+}
+
+#[test]
+fn a_session_is_kept_by_a_cookie_unless_a_header_is_asked_for() {
+    let rules = "  rules:
+  - sessionPersistence: {}
+  - sessionPersistence: {sessionName: Shop_1, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}
+  - sessionPersistence: {sessionName: X-Session, type: Header}
+";
+    let Body::HttpRoute(route) = body(&format!("{HEAD}{rules}")) else { panic!() };
+    let read: Vec<(Option<&str>, SessionKind, Option<Duration>)> = route
+        .rules
+        .iter()
+        .filter_map(|rule| rule.session_persistence.as_ref())
+        .map(|session| (session.session_name.as_deref(), session.kind, session.absolute_timeout))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            (None, SessionKind::Cookie { permanent: false }, None),
+            (Some("Shop_1"), SessionKind::Cookie { permanent: true }, Some(Duration::from_secs(3600))),
+            (Some("x-session"), SessionKind::Header, None),
+        ]
+    );
+}
+
+#[test]
+fn sessions_with_mistakes_and_times_that_nobody_keeps_are_said() {
+    wrong_rule(
+        "sessionPersistence: {cookieConfig: {lifetimeType: Permanent}, idleTimeout: 1m}",
+        &[
+            "1:25 sessionPersistence.absoluteTimeout: is missing \
+             (write how long the cookie of lifetimeType: Permanent is kept)",
+            "1:67 warning: sessionPersistence.idleTimeout: Weft does not act on `idleTimeout` yet \
              (traffic flows as if it were not written)",
+        ],
+    );
+    wrong_rule(
+        "sessionPersistence: {type: Header, cookieConfig: {lifetimeType: Session}, absoluteTimeout: 1h}",
+        &[
+            "1:40 sessionPersistence.cookieConfig: means nothing with type: Header (remove it, or write type: Cookie)",
+            "1:79 warning: sessionPersistence.absoluteTimeout: Weft does not act on `absoluteTimeout` yet \
+             (traffic flows as if it were not written)",
+        ],
+    );
+    wrong_rule(
+        "sessionPersistence: {sessionName: a b, type: cookie}",
+        &[
+            "1:39 sessionPersistence.sessionName: \"a b\" is not a cookie's name (write letters, digits, - and _)",
+            "1:50 sessionPersistence.type: \"cookie\" is not one of Cookie, Header (did you mean `Cookie`?)",
         ],
     );
 }

@@ -1,4 +1,4 @@
-//! Reads `loadBalancer`. Weft acts on `simple`, but for PASSTHROUGH.
+//! Reads `loadBalancer`. All of it is acted on, but for `simple: PASSTHROUGH`.
 
 use super::*;
 use crate::read::header_name;
@@ -16,7 +16,7 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<LoadBalancer> {
                 ("UNSPECIFIED", LbPolicy::LeastRequest),
             ]),
         );
-        let hash = f.later("consistentHash", consistent_hash);
+        let hash = f.opt("consistentHash", consistent_hash);
         if f.has("simple") && f.has("consistentHash") {
             f.wrong("consistentHash", "stands beside `simple`", "keep one of the two");
         }
@@ -26,16 +26,23 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<LoadBalancer> {
                 Some(())
             });
         }
-        let old_warmup = f.later("warmupDurationSecs", positive_duration).map(|duration| Warmup {
-            duration,
-            minimum_percent: 10.0,
-            aggression: 1.0,
+        let policy = simple.or(hash.map(LbPolicy::ConsistentHash));
+        let cold = matches!(policy, Some(LbPolicy::Random | LbPolicy::ConsistentHash(_)));
+        let check = |at: &Cursor<'_>| {
+            if cold {
+                let hint = "remove it, or choose one of these two";
+                at.warn("`warmup` works with ROUND_ROBIN and LEAST_REQUEST only", hint);
+            }
+        };
+        let old_warmup = f.opt("warmupDurationSecs", |at| {
+            check(at);
+            positive_duration(at).map(|duration| Warmup { duration, minimum_percent: 10.0, aggression: 1.0 })
         });
-        LoadBalancer {
-            policy: simple.or(hash.map(LbPolicy::ConsistentHash)),
-            locality: f.later("localityLbSetting", locality),
-            warmup: f.later("warmup", warmup).or(old_warmup),
-        }
+        let warmup = f.opt("warmup", |at| {
+            check(at);
+            warmup(at)
+        });
+        LoadBalancer { policy, locality: f.opt("localityLbSetting", locality), warmup: warmup.or(old_warmup) }
     })
 }
 
@@ -48,7 +55,8 @@ fn warmup(at: &Cursor<'_>) -> Option<Warmup> {
 }
 
 fn consistent_hash(at: &Cursor<'_>) -> Option<ConsistentHash> {
-    let size = || number::<u64>(0, i64::MAX);
+    // 0 is what Istio takes for "not written"
+    let ring_size = || number::<u64>(0, 8_388_608);
     at.fields(|f| {
         let keys = [
             f.opt("httpHeaderName", header_name).map(HashKey::Header),
@@ -60,9 +68,10 @@ fn consistent_hash(at: &Cursor<'_>) -> Option<ConsistentHash> {
         if names.iter().filter(|name| f.has(name)).count() != 1 {
             f.cursor.error::<()>("needs exactly one thing to hash", format!("write one of {}", names.join(", ")));
         }
-        let old_size = f.opt("minimumRingSize", size());
-        let ring = f.opt("ringHash", |at| at.fields(|f| f.opt("minimumRingSize", size())));
-        let maglev = f.opt("maglev", |at| at.fields(|f| f.opt("tableSize", size())));
+        let old_size = f.opt("minimumRingSize", ring_size()).filter(|size| *size > 0);
+        let ring =
+            f.opt("ringHash", |at| at.fields(|f| f.opt("minimumRingSize", ring_size()).filter(|size| *size > 0)));
+        let maglev = f.opt("maglev", |at| at.fields(|f| f.opt("tableSize", table_size)));
         if f.has("ringHash") && f.has("maglev") {
             f.wrong("maglev", "stands beside `ringHash`", "keep one of the two");
         }
@@ -72,6 +81,18 @@ fn consistent_hash(at: &Cursor<'_>) -> Option<ConsistentHash> {
         };
         keys.into_iter().flatten().next().map(|key| ConsistentHash { key, algorithm })
     })?
+}
+
+/// Envoy's limits: a prime of at most 5,000,011.
+fn table_size(at: &Cursor<'_>) -> Option<u64> {
+    let size: u64 = number(0, 5_000_011)(at)?;
+    let is_prime =
+        size > 1 && (2..).take_while(|divisor| divisor * divisor <= size).all(|divisor| !size.is_multiple_of(divisor));
+    match size {
+        0 => None,
+        _ if is_prime => Some(size),
+        _ => at.error(format!("{size} is not a prime"), "write a prime such as 65537"),
+    }
 }
 
 fn cookie(at: &Cursor<'_>) -> Option<HashKey> {
