@@ -22,16 +22,18 @@ pub(super) enum Table {
 #[derive(Debug)]
 struct Bound {
     factor: u32,
-    /// Of 1.
-    shares: Box<[f64]>,
+    weights: Box<[f64]>,
+    weight_sum: f64,
 }
 
 impl Consistent {
     /// A factor of less than 100 % counts as 100 (Envoy's minimum): with less, not every request would have a place.
     pub(super) fn new(table: Table, members: &[Member], factor: Option<u32>) -> Self {
-        let total: f64 = members.iter().map(|member| member.weight).sum();
-        let shares = || members.iter().map(|member| member.weight / total).collect();
-        let bound = factor.map(|factor| Bound { factor: factor.max(100), shares: shares() });
+        let bound = factor.map(|factor| Bound {
+            factor: factor.max(100),
+            weights: members.iter().map(|member| member.weight).collect(),
+            weight_sum: members.iter().map(|member| member.weight).sum(),
+        });
         Consistent { table, bound }
     }
 
@@ -62,7 +64,7 @@ impl Bound {
         if best.0 < 1.0 {
             return first;
         }
-        for host in walk(hash, self.shares.len()) {
+        for host in walk(hash, self.weights.len()) {
             let candidate = fullness(host);
             if candidate < 1.0 {
                 return host;
@@ -78,7 +80,8 @@ impl Bound {
     /// are more than there are requests, so as long as the cluster's hosts are these, one has room.
     fn slots(&self, host: usize, total: u32) -> f64 {
         let all = ((u64::from(total) + 1) * u64::from(self.factor)).div_ceil(100);
-        (all as f64 * self.shares[host]).ceil().max(1.0)
+        // multiplied before it is divided: a whole number must not be rounded up
+        (all as f64 * self.weights[host] / self.weight_sum).ceil().max(1.0)
     }
 }
 

@@ -227,6 +227,15 @@ fn a_key_stays_with_its_host_until_that_is_full_and_then_overflows_to_the_same_o
 }
 
 #[test]
+fn a_bound_that_is_a_whole_number_is_not_rounded_up() {
+    // 51 requests by 4 of 17 are 12, but 51 * (4 / 17) is a little more in floating point
+    let all = members(&[1, 1, 2, 4, 3, 1, 1, 2, 1, 1]);
+    let consistent = Consistent::new(Table::Maglev(Maglev::new(&all, 251)), &all, Some(100));
+    let active = |host: usize| if host == 3 { 12 } else { 0 };
+    assert!((0..200).all(|number| consistent.pick(key(number), 0, active, || 50) != Some(3)));
+}
+
+#[test]
 fn when_all_are_over_their_bound_the_least_full_takes_it() {
     let all = members(&[1; 3]);
     let consistent = Consistent::new(Table::Ring(RingHash::new(&all, 64, 64)), &all, Some(100));
