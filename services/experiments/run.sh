@@ -140,7 +140,7 @@ food-delivery() {
     cp -r "$here/food-delivery-retries/." "$work/manifests/"
     "$weft" scale payment 3 --state "$work/state" >/dev/null
     three_payments
-    measure "… with retries, budget, 3 payments" payment 100 "$long" "$order"
+    measure "  with retries, budget, 3 payments" payment 100 "$long" "$order"
     stop
 }
 

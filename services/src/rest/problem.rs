@@ -14,7 +14,8 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
     #[serde(skip)]
-    retry_after: Option<HeaderValue>,
+    /// Boxed: problems are returned everywhere, and seldom have it.
+    retry_after: Option<Box<HeaderValue>>,
 }
 
 /// One thing wrong in the body, by its JSON pointer (RFC 6901, as a fragment).
@@ -61,7 +62,7 @@ impl Problem {
 
     /// Says when to come back: seconds or a date (RFC 9110, 10.2.3).
     pub(crate) fn retry_after(self, when: impl Into<Option<HeaderValue>>) -> Problem {
-        Problem { retry_after: when.into(), ..self }
+        Problem { retry_after: when.into().map(Box::new), ..self }
     }
 
     /// Our fault: the reason is for the log, not for the client.
@@ -77,7 +78,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).expect("it was made of a status code");
         let mut response = (status, axum::Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        response.headers_mut().extend(retry_after.map(|when| (header::RETRY_AFTER, when)));
+        response.headers_mut().extend(retry_after.map(|when| (header::RETRY_AFTER, *when)));
         response
     }
 }

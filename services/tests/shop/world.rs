@@ -127,6 +127,8 @@ impl World {
             .env("DATA_DIR", self.data())
             .env("PRODUCT_URL", &self.product_url)
             .env("PAYMENT_URL", &self.payment_url)
+            // Orders are not refused because the machine is busy.
+            .env("PAYMENT_TIMEOUT_MS", "3000")
             .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
