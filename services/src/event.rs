@@ -43,6 +43,19 @@ pub(crate) struct Line {
 pub(crate) enum What {
     OrderPlaced(Line),
     OrderCanceled(Line),
+    /// An order that was not taken, because it is not known to be paid: if money was taken for it, it goes back.
+    /// There was no `OrderPlaced`, and there will be none.
+    OrderRejected {},
+    /// The order's money was taken; `amount` is in the currency's smallest unit.
+    PaymentApproved {
+        payment_id: u64,
+        amount: u64,
+    },
+    /// All of it went back.
+    PaymentRefunded {
+        payment_id: u64,
+        amount: u64,
+    },
     DeliveryStarted {
         delivery_id: u64,
         #[serde(flatten)]
@@ -78,6 +91,9 @@ impl What {
         match self {
             What::OrderPlaced(_) => "OrderPlaced",
             What::OrderCanceled(_) => "OrderCanceled",
+            What::OrderRejected {} => "OrderRejected",
+            What::PaymentApproved { .. } => "PaymentApproved",
+            What::PaymentRefunded { .. } => "PaymentRefunded",
             What::DeliveryStarted { .. } => "DeliveryStarted",
             What::DeliveryCanceled { .. } => "DeliveryCanceled",
             What::InventoryDecreased { .. } => "InventoryDecreased",

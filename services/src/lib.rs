@@ -1,12 +1,13 @@
-//! The shop: order, delivery, product.
+//! The shop: order, payment, delivery, product.
 //!
-//! Three ordinary HTTP programs that know nothing of a mesh but `HTTP_PROXY`, and run without one
+//! Four ordinary HTTP programs that know nothing of a mesh but `HTTP_PROXY`, and run without one
 //! too. They share code, a machine and an event log, but no data: each keeps its own, in the kind of
 //! store that suits it, and learns of the others by events.
 //!
 //! ```text
-//!  POST /orders ──► order ──GET /inventories/{id}──► product        (may be skipped)
-//!                     │ OrderPlaced, OrderCanceled      ▲ │ InventoryDecreased, -Increased, -Short
+//!  POST /orders ──► order ──POST /payments──► payment               (no yes, no order; money back by events)
+//!                     │  ──GET /inventories/{id}──────► product      (may be skipped)
+//!                     │ OrderPlaced, -Canceled, -Rejected ▲ │ InventoryDecreased, -Increased, -Short
 //!                     ▼                                 │ ▼
 //!                 ═══════════════ event log: topic "mall" ═══════════════
 //!                     │ ▲ DeliveryStarted, DeliveryCanceled    │
@@ -26,6 +27,7 @@
 //! |---|---|---|
 //! | order | SQLite, relational (`order/store.rs`) | ids in sequence, lists, and the outbox in the order's own transaction |
 //! | my page | SQLite, a second file (`mypage/store.rs`) | a view: filtered and paged by customer, thrown away and rebuilt from the log at will |
+//! | payment | SQLite as a ledger (`payment/store.rs`) | entries are added only; that nothing is charged or refunded twice is a constraint of the file |
 //! | delivery | a journal, event-sourced (`delivery/journal.rs`) | a delivery *is* its history; one append is one transaction |
 //! | product | LMDB, a B+tree in shared memory (`product/store.rs`) | read by every order's stock check: readers take no lock and wait for no writer |
 //!
@@ -41,6 +43,7 @@ mod event;
 mod log;
 mod mypage;
 mod order;
+mod payment;
 mod product;
 mod relay;
 mod rest;
@@ -49,7 +52,7 @@ mod settings;
 mod sqlite;
 mod worker;
 
-pub use settings::{Args, Service, Settings};
+pub use settings::{Args, Peer, Service, Settings};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -113,6 +116,7 @@ fn start(settings: &Settings) -> anyhow::Result<(Router, Arc<Health>)> {
         Service::Order => order::start(settings, &log),
         Service::Delivery => delivery::start(settings, &log),
         Service::Product => product::start(settings, &log),
+        Service::Payment => payment::start(settings, &log),
     }
     .with_context(place)?;
     Ok((rest::finish(router.merge(health.routes())), health))

@@ -2,11 +2,11 @@
 
 use clap::Parser;
 
-/// The shop's services: order, delivery, product
+/// The shop's services: order, delivery, product, payment
 #[derive(Parser)]
 #[command(name = "weft-shop", version)]
 struct Cli {
-    /// order, delivery or product
+    /// order, delivery, product or payment
     service: String,
     #[command(flatten)]
     args: weft_shop::Args,

@@ -1,7 +1,8 @@
-//! What the three services' HTTP faces have in common: HAL, problems, paging, field checks, health,
+//! What the services' HTTP faces have in common: HAL, problems, paging, field checks, health,
 //! the request log.
 
 pub(crate) mod caller;
+mod concurrency;
 pub(crate) mod fields;
 pub(crate) mod hal;
 pub(crate) mod health;
@@ -11,14 +12,18 @@ pub(crate) mod problem;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
+use concurrency::Concurrency;
 use problem::Problem;
+use std::sync::Arc;
 
 /// An order is some hundred bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
 
 /// `router` with what every service has around it.
 pub(crate) fn finish(router: Router) -> Router {
+    let concurrency = Arc::new(Concurrency::default());
     router
+        .merge(concurrency::routes(concurrency.clone()))
         .fallback(|uri: Uri| async move {
             Problem::not_found(format!("there is nothing at {}; GET / lists what is", uri.path()))
         })
@@ -26,6 +31,7 @@ pub(crate) fn finish(router: Router) -> Router {
             Problem::method_not_allowed(&method, uri.path())
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(axum::middleware::from_fn_with_state(concurrency, concurrency::count))
         .layer(axum::middleware::from_fn(caller::log))
 }
 

@@ -5,6 +5,9 @@
 //! transaction that starts by reading and then wants to write can be refused in WAL mode at once
 //! (`SQLITE_BUSY_SNAPSHOT`), whatever the busy timeout says.
 
+pub(crate) mod outbox;
+pub(crate) mod positions;
+
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::fs::File;
 use std::path::Path;
@@ -22,8 +25,8 @@ pub(crate) enum Durability {
     Recent,
 }
 
-/// Opens `path`, creating it and its folder, and runs `schema`, which must be repeatable.
-pub(crate) fn open(path: &Path, durability: Durability, schema: &str) -> anyhow::Result<Connection> {
+/// Opens `path`, creating it and its folder, and runs `schemas`, which must be repeatable.
+pub(crate) fn open(path: &Path, durability: Durability, schemas: &[&str]) -> anyhow::Result<Connection> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -39,7 +42,7 @@ pub(crate) fn open(path: &Path, durability: Durability, schema: &str) -> anyhow:
         Durability::Recent => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {schema} COMMIT;"))?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {} COMMIT;", schemas.concat()))?;
     Ok(connection)
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Groups {
 
 impl Groups {
     pub(super) fn open(folder: &Path) -> anyhow::Result<Groups> {
-        Ok(Groups { connection: sqlite::open(&folder.join("groups.db"), Durability::Recent, SCHEMA)? })
+        Ok(Groups { connection: sqlite::open(&folder.join("groups.db"), Durability::Recent, &[SCHEMA])? })
     }
 }
 

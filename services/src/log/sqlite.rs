@@ -62,7 +62,7 @@ fn failed(place: &Path) -> impl Fn(rusqlite::Error) -> LogError + Copy {
 }
 
 fn connect(folder: &Path) -> anyhow::Result<Connection> {
-    sqlite::open(&folder.join("log.db"), Durability::Committed, SCHEMA)
+    sqlite::open(&folder.join("log.db"), Durability::Committed, &[SCHEMA])
 }
 
 /// The number of partitions of `topic`, which is made if there is none.

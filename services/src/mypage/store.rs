@@ -8,7 +8,7 @@ use crate::consume::Handler;
 use crate::event::{Event, Line, What};
 use crate::log::Record;
 use crate::rest::paging::Paging;
-use crate::sqlite::{self, Durability, int, unsigned};
+use crate::sqlite::{self, Durability, int, positions, unsigned};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -33,11 +33,7 @@ const SCHEMA: &str = "
         at TEXT NOT NULL,
         text TEXT NOT NULL
     );
-    CREATE INDEX IF NOT EXISTS notifications_by_order ON notifications (order_id, number);
-    CREATE TABLE IF NOT EXISTS positions (
-        partition INTEGER PRIMARY KEY,
-        next INTEGER NOT NULL
-    );";
+    CREATE INDEX IF NOT EXISTS notifications_by_order ON notifications (order_id, number);";
 
 const COLUMNS: &str =
     "order_id, customer_id, product_id, product_name, qty, order_status, delivery_id, delivery_status, updated_at";
@@ -75,7 +71,7 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn open(folder: &Path) -> anyhow::Result<Store> {
         // A view that lost its last transactions also lost their positions, and reads those events again.
-        let open = || sqlite::open(&folder.join("mypage.db"), Durability::Recent, SCHEMA);
+        let open = || sqlite::open(&folder.join("mypage.db"), Durability::Recent, &[SCHEMA, positions::SCHEMA]);
         Ok(Store { writer: Mutex::new(open()?), reader: Mutex::new(open()?) })
     }
 
@@ -132,38 +128,24 @@ impl Handler for Store {
     }
 
     fn position(&self, partition: u32) -> anyhow::Result<u64> {
-        Ok(position(&self.reader.lock(), partition)?)
+        Ok(positions::get(&self.reader.lock(), partition)?)
     }
 
     fn handle(&self, records: &[Record]) -> anyhow::Result<usize> {
         let mut connection = self.writer.lock();
         let transaction = sqlite::writing(&mut connection)?;
-        let mut applied = 0;
-        for record in records {
-            if record.offset < position(&transaction, record.partition)? {
-                continue;
-            }
-            applied += 1;
-            match Event::from_record(record) {
-                Ok(event) => apply(&transaction, &event)?,
-                Err(error) => tracing::debug!(id = %record.id, %error, "not an event of ours"),
-            }
-            let sql = "INSERT INTO positions (partition, next) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET next = excluded.next";
-            transaction.prepare_cached(sql)?.execute(params![record.partition, int(record.offset + 1)])?;
-        }
+        let applied = positions::advance(&transaction, records, |event| Ok(apply(&transaction, event)?))?;
         transaction.commit()?;
         Ok(applied)
     }
 }
 
-fn position(connection: &Connection, partition: u32) -> rusqlite::Result<u64> {
-    let sql = "SELECT next FROM positions WHERE partition = ?1";
-    let next = connection.prepare_cached(sql)?.query_row([partition], |row| row.get(0)).optional()?;
-    Ok(next.map_or(0, unsigned))
-}
-
 /// Which part of the page an event moves, and where to.
 fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<()> {
+    if let What::OrderRejected {} | What::PaymentApproved { .. } | What::PaymentRefunded { .. } = &event.what {
+        // An order that was not taken has no page, and one that is not taken yet may be paid already.
+        return Ok(());
+    }
     let at = event.timestamp.to_string();
     let order = int(event.order_id);
     let sql = "INSERT INTO pages (order_id, updated_at) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at";
@@ -181,7 +163,10 @@ fn apply(connection: &Connection, event: &Event) -> rusqlite::Result<()> {
         What::DeliveryCanceled { delivery_id, .. } => ("delivery_status", "CANCELED", Some(*delivery_id)),
         What::InventoryShort { .. } => ("delivery_status", "BACKORDERED", None),
         What::InventoryDecreased { .. } => ("delivery_status", "STARTED", None),
-        What::InventoryIncreased { .. } => return Ok(()),
+        What::InventoryIncreased { .. }
+        | What::OrderRejected {}
+        | What::PaymentApproved { .. }
+        | What::PaymentRefunded { .. } => return Ok(()),
     };
     if let Some(delivery) = delivery {
         let sql = "UPDATE pages SET delivery_id = ?2 WHERE order_id = ?1";

@@ -3,15 +3,12 @@
 //! A request that has a deadline and may fail in any way without harm: the order is taken, and says
 //! that nobody looked.
 
-use crate::settings::Settings;
+use super::peer;
+use crate::settings::Peer;
 use axum::http::{HeaderMap, StatusCode, header};
-use reqwest::{Client, NoProxy, Proxy};
+use reqwest::Client;
 use serde::Deserialize;
-use std::error::Error as _;
 use std::time::Duration;
-
-/// An inventory is some hundred bytes.
-const BODY_LIMIT_BYTES: usize = 64 << 10;
 
 /// The product service, as order sees it.
 pub(crate) struct Product {
@@ -53,20 +50,15 @@ struct Inventory {
 }
 
 impl Product {
-    pub(crate) fn new(settings: &Settings) -> anyhow::Result<Product> {
-        let mut client = Client::builder().no_proxy().user_agent("weft-shop order");
-        if let Some(proxy) = &settings.http_proxy {
-            client = client.proxy(Proxy::http(proxy)?.no_proxy(NoProxy::from_env()));
-        }
-        let (url, timeout) = (settings.product_url.clone(), settings.stock_check_timeout);
-        Ok(Product { client: client.build()?, url, timeout })
+    pub(crate) fn new(client: Client, peer: &Peer) -> Product {
+        Product { client, url: peer.url.clone(), timeout: peer.timeout }
     }
 
     /// Asks for `product_id` with the headers `handed_on`. Answers within the deadline, always.
     pub(crate) async fn ask(&self, product_id: u64, handed_on: HeaderMap) -> Asked {
         match tokio::time::timeout(self.timeout, self.get(product_id, handed_on)).await {
             Ok(Ok(asked)) => asked,
-            Ok(Err(error)) => Asked::Skipped(reason(&error)),
+            Ok(Err(error)) => Asked::Skipped(peer::reason("product", &error)),
             Err(_) => Asked::Skipped(format!("no answer within {} ms", self.timeout.as_millis())),
         }
     }
@@ -84,30 +76,14 @@ impl Product {
             // A 404 without a problem is the mesh's: it knows no such service.
             return Ok(Asked::Skipped(format!("product answered {status}")));
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > BODY_LIMIT_BYTES {
-                return Ok(Asked::Skipped("product's answer is too long".into()));
-            }
-        }
+        let Some(body) = peer::body(&mut response).await? else {
+            return Ok(Asked::Skipped("product's answer is too long".into()));
+        };
         Ok(match serde_json::from_slice::<Inventory>(&body) {
             Ok(Inventory { stock, product_name }) => Asked::Stock { stock, name: product_name },
             Err(error) => Asked::Skipped(format!("product's answer makes no sense ({error})")),
         })
     }
-}
-
-/// The cause at the root, which is what an operator can act on: "connection refused", not "error sending request".
-fn reason(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut text = None;
-    while let Some(error) = cause {
-        text = Some(error.to_string());
-        cause = error.source();
-    }
-    let what = if error.is_connect() { "product cannot be reached" } else { "product did not answer" };
-    format!("{what} ({})", text.unwrap_or_else(|| error.to_string()))
 }
 
 #[cfg(test)]

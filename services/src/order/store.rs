@@ -1,35 +1,59 @@
 //! Orders in SQLite: rows, ids in sequence, and the outbox in the order's own transaction.
+//!
+//! An order begins as a *draft*: it has its id, which payment charges it under, and is in no list. Then somebody takes
+//! the draft, once: into an order, when it is paid, or to reject it, when it is not known to be.
+//! Both are one transaction with the event that says so, so that whatever is killed in between, and whoever else takes
+//! the draft meanwhile, an order is placed or its money goes back, never both and never neither.
 
 use crate::event::{Event, Line, Trace, What};
 use crate::log::NewRecord;
 use crate::relay::Outbox;
 use crate::rest::paging::Paging;
-use crate::sqlite::{self, Durability, int, unsigned};
+use crate::sqlite::{self, Durability, int, outbox, unsigned};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::Duration;
+use uuid::Uuid;
 
-// AUTOINCREMENT: a number is never given twice, though the outbox is mostly empty.
+// AUTOINCREMENT: a number is never given twice, though there is mostly no draft.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS orders (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         product_id INTEGER NOT NULL,
         product_name TEXT,
         qty INTEGER NOT NULL,
         customer_id INTEGER NOT NULL,
         status TEXT NOT NULL,
         stock_check TEXT NOT NULL,
+        amount INTEGER NOT NULL,
+        payment_id INTEGER NOT NULL,
         placed_at TEXT NOT NULL,
         canceled_at TEXT
     );
-    CREATE TABLE IF NOT EXISTS outbox (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        record TEXT NOT NULL
+    CREATE TABLE IF NOT EXISTS drafts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        expires_at_ms INTEGER NOT NULL,
+        draft TEXT NOT NULL
     );";
 
-const COLUMNS: &str = "id, product_id, product_name, qty, customer_id, status, stock_check, placed_at, canceled_at";
+const COLUMNS: &str =
+    "id, product_id, product_name, qty, customer_id, status, stock_check, amount, payment_id, placed_at, canceled_at";
+
+/// An order that is to be paid.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Draft {
+    pub(crate) line: Line,
+    pub(crate) stock_check: String,
+    /// In the currency's smallest unit.
+    pub(crate) amount: u64,
+    /// Payment's idempotency key. Not made of the id: one of an earlier shop with payment's data still there would pass
+    /// for paid.
+    pub(crate) key: Uuid,
+    pub(crate) trace: Trace,
+}
 
 /// An order as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +65,9 @@ pub(crate) struct Order {
     /// `PLACED` or `CANCELED`; how the delivery goes is on my page.
     pub(crate) status: String,
     pub(crate) stock_check: String,
+    /// In the currency's smallest unit.
+    pub(crate) amount: u64,
+    pub(crate) payment_id: u64,
     pub(crate) placed_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) canceled_at: Option<String>,
@@ -55,7 +82,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the orders in `folder`.
     pub(crate) fn open(folder: &Path) -> anyhow::Result<Store> {
-        let open = || sqlite::open(&folder.join("orders.db"), Durability::Committed, SCHEMA);
+        let open = || sqlite::open(&folder.join("orders.db"), Durability::Committed, &[SCHEMA, outbox::SCHEMA]);
         Ok(Store { writer: Mutex::new(open()?), reader: Mutex::new(open()?) })
     }
 
@@ -63,20 +90,54 @@ impl Store {
         Ok(self.reader.lock().query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |_| Ok(()))?)
     }
 
-    /// Takes an order; `OrderPlaced` is in the outbox.
-    pub(crate) fn place(&self, line: Line, stock_check: String, trace: Trace) -> anyhow::Result<Order> {
+    /// Keeps a draft and gives it its order's id. Once it has expired, others may take it too.
+    pub(crate) fn begin(&self, draft: &Draft, expires_in: Duration) -> anyhow::Result<u64> {
+        let connection = self.writer.lock();
+        let expires_at_ms = Timestamp::now().as_millisecond().saturating_add(i64::try_from(expires_in.as_millis())?);
+        let sql = "INSERT INTO drafts (expires_at_ms, draft) VALUES (?1, ?2)";
+        connection.prepare_cached(sql)?.execute(params![expires_at_ms, serde_json::to_string(draft)?])?;
+        Ok(unsigned(connection.last_insert_rowid()))
+    }
+
+    /// Makes an order of its draft, which payment `payment_id` has paid; `OrderPlaced` is in the outbox. If another has
+    /// taken the draft, this is what became of it: the order, or none if it was rejected.
+    pub(crate) fn place(&self, id: u64, payment_id: u64) -> anyhow::Result<Option<Order>> {
         let mut connection = self.writer.lock();
         let transaction = sqlite::writing(&mut connection)?;
+        let Some(Draft { line, stock_check, amount, trace, .. }) = take(&transaction, id)? else {
+            return Ok(get(&transaction, id)?);
+        };
         let placed_at = Timestamp::now().to_string();
-        let sql = "INSERT INTO orders (product_id, product_name, qty, customer_id, status, stock_check, placed_at)
-                   VALUES (?1, ?2, ?3, ?4, 'PLACED', ?5, ?6)";
+        let sql = format!("INSERT INTO orders ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, 'PLACED', ?6, ?7, ?8, ?9, NULL)");
         let (product, customer) = (int(line.product_id), int(line.customer_id));
-        let row = params![product, line.product_name, int(line.qty), customer, stock_check, placed_at];
-        transaction.prepare_cached(sql)?.execute(row)?;
-        let order_id = unsigned(transaction.last_insert_rowid());
-        lay_down(&transaction, &Event::new(order_id, trace, What::OrderPlaced(line.clone())))?;
+        let (qty, amount_stored, payment) = (int(line.qty), int(amount), int(payment_id));
+        let row =
+            params![int(id), product, line.product_name, qty, customer, stock_check, amount_stored, payment, placed_at];
+        transaction.prepare_cached(&sql)?.execute(row)?;
+        outbox::lay_down(&transaction, &Event::new(id, trace, What::OrderPlaced(line.clone())))?;
         transaction.commit()?;
-        Ok(Order { order_id, line, status: "PLACED".into(), stock_check, placed_at, canceled_at: None })
+        let (status, canceled_at) = ("PLACED".into(), None);
+        Ok(Some(Order { order_id: id, line, status, stock_check, amount, payment_id, placed_at, canceled_at }))
+    }
+
+    /// Gives a draft up, whether it was paid or not: `OrderRejected` is in the outbox. If another has taken the
+    /// draft, nothing happens.
+    pub(crate) fn reject(&self, id: u64) -> anyhow::Result<()> {
+        let mut connection = self.writer.lock();
+        let transaction = sqlite::writing(&mut connection)?;
+        if let Some(Draft { trace, .. }) = take(&transaction, id)? {
+            outbox::lay_down(&transaction, &Event::new(id, trace, What::OrderRejected {}))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The oldest `max` drafts that whoever began them has had time to take.
+    pub(crate) fn expired(&self, max: u64) -> anyhow::Result<Vec<u64>> {
+        let connection = self.reader.lock();
+        let sql = "SELECT id FROM drafts WHERE expires_at_ms <= ?1 ORDER BY id LIMIT ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let ids = statement.query_map(params![Timestamp::now().as_millisecond(), int(max)], |row| row.get(0))?;
+        ids.map(|id| Ok(unsigned(id?))).collect()
     }
 
     /// Cancels an order, if it is not canceled yet; `OrderCanceled` is then in the outbox.
@@ -87,7 +148,7 @@ impl Store {
         let canceled = transaction.prepare_cached(sql)?.execute(params![int(id), Timestamp::now().to_string()])?;
         let order = get(&transaction, id)?;
         if let Some(order) = order.as_ref().filter(|_| canceled == 1) {
-            lay_down(&transaction, &Event::new(id, trace, What::OrderCanceled(order.line.clone())))?;
+            outbox::lay_down(&transaction, &Event::new(id, trace, What::OrderCanceled(order.line.clone())))?;
         }
         transaction.commit()?;
         Ok(order)
@@ -110,24 +171,19 @@ impl Store {
 
 impl Outbox for Store {
     fn pending(&self, max: usize) -> anyhow::Result<Vec<(u64, NewRecord)>> {
-        let connection = self.reader.lock();
-        let mut statement = connection.prepare_cached("SELECT number, record FROM outbox ORDER BY number LIMIT ?1")?;
-        let rows =
-            statement.query_map([int(max as u64)], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
-        rows.map(|row| row.map_err(Into::into).and_then(|(n, json)| Ok((unsigned(n), serde_json::from_str(&json)?))))
-            .collect()
+        outbox::pending(&self.reader.lock(), max)
     }
 
     fn relayed(&self, last: u64) -> anyhow::Result<()> {
-        self.writer.lock().prepare_cached("DELETE FROM outbox WHERE number <= ?1")?.execute([int(last)])?;
-        Ok(())
+        outbox::relayed(&self.writer.lock(), last)
     }
 }
 
-fn lay_down(connection: &Connection, event: &Event) -> anyhow::Result<()> {
-    let record = serde_json::to_string(&event.to_record())?;
-    connection.prepare_cached("INSERT INTO outbox (record) VALUES (?1)")?.execute([record])?;
-    Ok(())
+/// Takes a draft out, if it is still there.
+fn take(connection: &Connection, id: u64) -> anyhow::Result<Option<Draft>> {
+    let sql = "DELETE FROM drafts WHERE id = ?1 RETURNING draft";
+    let draft: Option<String> = connection.prepare_cached(sql)?.query_row([int(id)], |row| row.get(0)).optional()?;
+    Ok(draft.map(|json| serde_json::from_str(&json)).transpose()?)
 }
 
 fn get(connection: &Connection, id: u64) -> rusqlite::Result<Option<Order>> {
@@ -146,65 +202,12 @@ fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         },
         status: row.get(5)?,
         stock_check: row.get(6)?,
-        placed_at: row.get(7)?,
-        canceled_at: row.get(8)?,
+        amount: unsigned(row.get(7)?),
+        payment_id: unsigned(row.get(8)?),
+        placed_at: row.get(9)?,
+        canceled_at: row.get(10)?,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(qty: u64) -> Line {
-        Line { customer_id: 100, product_id: 1, product_name: None, qty }
-    }
-
-    fn types(store: &Store) -> Vec<String> {
-        store.pending(100).unwrap().into_iter().map(|(_, r)| format!("{} {}", r.headers[0].1, r.key)).collect()
-    }
-
-    #[test]
-    fn orders_count_from_one_and_each_is_laid_down_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let first = store.place(line(5), "in stock: 100".into(), Trace::default()).unwrap();
-        store.place(line(6), "in stock: 95".into(), Trace::default()).unwrap();
-        assert_eq!(first.order_id, 1);
-        assert_eq!(store.get(1).unwrap(), Some(first));
-        assert_eq!(types(&store), ["OrderPlaced 1", "OrderPlaced 2"]);
-    }
-
-    #[test]
-    fn canceling_twice_tells_the_others_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.place(line(5), String::new(), Trace::default()).unwrap();
-        let canceled = store.cancel(1, Trace::default()).unwrap().unwrap();
-        assert_eq!(canceled.status, "CANCELED");
-        assert_eq!(store.cancel(1, Trace::default()).unwrap(), Some(canceled));
-        assert_eq!(store.cancel(2, Trace::default()).unwrap(), None);
-        assert_eq!(types(&store), ["OrderPlaced 1", "OrderCanceled 1"]);
-    }
-
-    #[test]
-    fn what_was_relayed_is_gone_and_numbers_do_not_come_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.place(line(1), String::new(), Trace::default()).unwrap();
-        let (number, _) = store.pending(10).unwrap().remove(0);
-        store.relayed(number).unwrap();
-        assert!(store.pending(10).unwrap().is_empty());
-        store.place(line(1), String::new(), Trace::default()).unwrap();
-        assert!(store.pending(10).unwrap()[0].0 > number);
-    }
-
-    #[test]
-    fn replicas_see_each_others_orders() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, other) = (Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap());
-        one.place(line(1), String::new(), Trace::default()).unwrap();
-        assert_eq!(other.place(line(1), String::new(), Trace::default()).unwrap().order_id, 2);
-        let (orders, total) = one.list(Paging { page: 1, size: 1 }).unwrap();
-        assert_eq!((orders.len(), orders[0].order_id, total), (1, 2, 2));
-    }
-}
+mod tests;

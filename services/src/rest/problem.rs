@@ -13,6 +13,9 @@ pub(crate) struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
+    #[serde(skip)]
+    /// Boxed: problems are returned everywhere, and seldom have it.
+    retry_after: Option<Box<HeaderValue>>,
 }
 
 /// One thing wrong in the body, by its JSON pointer (RFC 6901, as a fragment).
@@ -31,6 +34,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: None,
         }
     }
 
@@ -56,6 +60,11 @@ impl Problem {
         Problem { errors, ..Problem::bad_request(detail) }
     }
 
+    /// Says when to come back: seconds or a date (RFC 9110, 10.2.3).
+    pub(crate) fn retry_after(self, when: impl Into<Option<HeaderValue>>) -> Problem {
+        Problem { retry_after: when.into().map(Box::new), ..self }
+    }
+
     /// Our fault: the reason is for the log, not for the client.
     pub(crate) fn internal(reason: &str) -> Problem {
         tracing::error!(error = reason, "a request failed");
@@ -64,10 +73,12 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        let retry_after = self.retry_after.take();
         let status = StatusCode::from_u16(self.status).expect("it was made of a status code");
         let mut response = (status, axum::Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().extend(retry_after.map(|when| (header::RETRY_AFTER, *when)));
         response
     }
 }

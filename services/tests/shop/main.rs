@@ -7,5 +7,6 @@
 
 mod demo;
 mod kills;
+mod payment;
 mod replicas;
 mod world;

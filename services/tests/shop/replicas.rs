@@ -32,7 +32,7 @@ async fn shared(world: &World, one: &Process, other: &Process) {
 
 #[tokio::test]
 async fn two_deliveries_handle_each_event_once_and_both_know_all() {
-    let (world, [order, one, product]) = World::open_shop().await;
+    let (world, [order, one, product, _payment]) = World::open_shop().await;
     let other = world.start("delivery").await;
     shared(&world, &one, &other).await;
     world.register(&product, 1000).await;
@@ -53,7 +53,7 @@ async fn two_deliveries_handle_each_event_once_and_both_know_all() {
 
 #[tokio::test]
 async fn a_killed_replicas_share_moves_to_the_other() {
-    let (world, [order, one, product]) = World::open_shop().await;
+    let (world, [order, one, product, _payment]) = World::open_shop().await;
     let mut other = world.start("delivery").await;
     shared(&world, &one, &other).await;
     world.register(&product, 1000).await;
@@ -67,7 +67,7 @@ async fn a_killed_replicas_share_moves_to_the_other() {
 
 #[tokio::test]
 async fn replicas_of_order_and_product_agree() {
-    let (world, [order, delivery, product]) = World::open_shop().await;
+    let (world, [order, delivery, product, _payment]) = World::open_shop().await;
     let (order2, product2) = (world.start("order").await, world.start("product").await);
     world.register(&product2, 1000).await;
     for _ in 0..10 {

@@ -71,6 +71,9 @@ pub(crate) struct World {
     host: Ipv4Addr,
     client: Client,
     pub(crate) product_url: String,
+    pub(crate) payment_url: String,
+    /// What services are told besides when they start.
+    pub(crate) settings: Vec<(&'static str, &'static str)>,
 }
 
 impl World {
@@ -80,16 +83,25 @@ impl World {
         let n = WORLDS.fetch_add(1, Ordering::Relaxed) as u8;
         let host = Ipv4Addr::new(127, 100 + (pid / 256 % 100) as u8, (pid % 256) as u8, n);
         let client = Client::builder().no_proxy().build().unwrap();
-        World { folder: tempfile::tempdir().unwrap(), host, client, product_url: "http://127.0.0.1:9".into() }
+        let nobody = || "http://127.0.0.1:9".to_owned();
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            host,
+            client,
+            product_url: nobody(),
+            payment_url: nobody(),
+            settings: Vec::new(),
+        }
     }
 
-    /// Order, delivery, product, one of each.
-    pub(crate) async fn open_shop() -> (World, [Process; 3]) {
+    /// Order, delivery, product, payment, one of each.
+    pub(crate) async fn open_shop() -> (World, [Process; 4]) {
         let mut world = World::new();
-        let product = world.start("product").await;
+        let (product, payment) = (world.start("product").await, world.start("payment").await);
         world.product_url = product.url("");
+        world.payment_url = payment.url("");
         let (order, delivery) = (world.start("order").await, world.start("delivery").await);
-        (world, [order, delivery, product])
+        (world, [order, delivery, product, payment])
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -114,6 +126,10 @@ impl World {
             .env("PORT", port.to_string())
             .env("DATA_DIR", self.data())
             .env("PRODUCT_URL", &self.product_url)
+            .env("PAYMENT_URL", &self.payment_url)
+            // Orders are not refused because the machine is busy.
+            .env("PAYMENT_TIMEOUT_MS", "3000")
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -183,7 +199,8 @@ impl World {
     pub(crate) async fn all(&self, process: &Process, path: &str, rel: &str) -> Vec<Value> {
         let mut all = Vec::new();
         for page in 0.. {
-            let body = self.get(process, &format!("{path}?page={page}&size=1000")).await;
+            let and = if path.contains('?') { '&' } else { '?' };
+            let body = self.get(process, &format!("{path}{and}page={page}&size=1000")).await;
             all.extend(body["_embedded"][rel].as_array().unwrap().iter().cloned());
             if page + 1 >= body["page"]["totalPages"].as_u64().unwrap() {
                 break;
@@ -201,6 +218,11 @@ impl World {
         product: &Process,
         registered: u64,
     ) -> usize {
+        until("no order is half taken", || async {
+            let drafts = self.query("order/orders.db", "SELECT count(*) FROM drafts", |row| row.get::<_, i64>(0));
+            (drafts == [0]).then_some(())
+        })
+        .await;
         let orders = self.all(order, "/orders", "orders").await;
         let wanted: u64 = orders.iter().filter(|o| o["status"] == "PLACED").map(|o| o["qty"].as_u64().unwrap()).sum();
         let canceled = orders.iter().filter(|o| o["status"] == "CANCELED").count();
@@ -233,14 +255,36 @@ impl World {
         .await;
         until("every group has handled every event", || async {
             let sql = "SELECT coalesce(sum(committed), 0) FROM partitions GROUP BY grp";
-            let handled = self.query("groups.db", sql, |row| row.get::<_, i64>(0));
+            let handled = self.query("events/groups.db", sql, |row| row.get::<_, i64>(0));
             let all = self.log("SELECT count(*) FROM records", |row| row.get::<_, i64>(0))[0];
-            (handled == [all; 3]).then_some(())
+            (handled == [all; 4]).then_some(())
         })
         .await;
+        self.money_adds_up(&orders);
         let twice: Vec<_> = self.told().into_iter().filter(|(_, times)| *times > 1).collect();
         assert_eq!(twice, [], "told more than once");
         orders.len()
+    }
+
+    /// From the ledger itself: every order that stands has been charged its amount, once; every canceled one has it back,
+    /// once; and nobody has paid for what was never taken.
+    fn money_adds_up(&self, orders: &[Value]) {
+        let sql =
+            "SELECT order_id, json_group_array(amount ORDER BY number) FROM ledger WHERE kind != 'VOID' GROUP BY 1";
+        let moved = self.query("payment/ledger.db", sql, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
+        let mut moved: BTreeMap<i64, Vec<i64>> =
+            moved.into_iter().map(|(id, amounts)| (id, serde_json::from_str(&amounts).unwrap())).collect();
+        for order in orders {
+            let amount = order["amount"].as_i64().unwrap();
+            let due = if order["status"] == "PLACED" { vec![amount] } else { vec![amount, -amount] };
+            assert_eq!(moved.remove(&order["orderId"].as_i64().unwrap()), Some(due), "{order}");
+        }
+        for (order, amounts) in moved {
+            assert!(
+                amounts.len() == 2 && amounts.iter().sum::<i64>() == 0,
+                "order {order} is none, and paid {amounts:?}"
+            );
+        }
     }
 
     /// From the event log itself: how often each event was told of each order.
@@ -251,11 +295,11 @@ impl World {
 
     /// Asks the event log's own tables.
     pub(crate) fn log<T>(&self, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
-        self.query("log.db", sql, row)
+        self.query("events/log.db", sql, row)
     }
 
-    fn query<T>(&self, file: &str, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
-        let path = self.data().join("events").join(file);
+    pub(crate) fn query<T>(&self, file: &str, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+        let path = self.data().join(file);
         let log = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         log.busy_timeout(PATIENCE).unwrap();
         let mut statement = log.prepare(sql).unwrap();

@@ -3,7 +3,7 @@
 use clap::Args;
 use std::process::ExitCode;
 
-/// Run one service of the shop: order, delivery or product
+/// Run one service of the shop: order, delivery, product or payment
 ///
 /// An ordinary HTTP program, with or without a mesh around it. GET /actuator/health says how it is.
 #[derive(Args, Debug)]
@@ -12,7 +12,7 @@ use std::process::ExitCode;
   weft service order --port 8081 --product-url http://127.0.0.1:8083
   HTTP_PROXY=http://127.0.1.2:15001 weft service order")]
 pub(crate) struct ServiceArgs {
-    #[arg(value_parser = ["order", "delivery", "product"])]
+    #[arg(value_parser = ["order", "delivery", "product", "payment"])]
     name: String,
     #[command(flatten)]
     service: weft_shop::Args,

@@ -84,7 +84,7 @@ fn two_deliveries_handle_each_event_once() {
     // Product reads the same events in a group of its own.
     let shares = mesh.until("both groups have handled every event", |mesh| {
         let [(_, one), (_, other)] = both.map(|pod| progress(mesh, pod));
-        (one + other >= progress(mesh, "product-0").1 && progress(mesh, "product-0").1 >= 180).then_some([one, other])
+        (one + other >= progress(mesh, "product-0").1 && progress(mesh, "product-0").1 >= 240).then_some([one, other])
     });
     let events = progress(&mesh, "product-0").1;
     println!("two deliveries: {shares:?} of {events} events");
@@ -116,7 +116,7 @@ fn murders(mesh: &Mesh, mut dice: fastrand::Rng, kills: u64, taken: &AtomicU64) 
     for _ in 0..kills {
         let enough = taken.load(Ordering::Acquire) + dice.u64(1..12);
         mesh.until("orders are taken", |_| (taken.load(Ordering::Acquire) >= enough).then_some(()));
-        let victim = ["order-0", "delivery-0", "product-0"][dice.usize(..3)];
+        let victim = ["order-0", "delivery-0", "product-0", "payment-0"][dice.usize(..4)];
         // Its sidecar now and then: what is in flight there is cut off too.
         let part = if dice.u8(..5) == 0 { "sidecar" } else { "app" };
         mesh.until(&format!("{victim} is ready"), |mesh| (mesh.pod(victim)?["ready"] == true).then_some(()));

@@ -1,19 +1,9 @@
 use super::*;
-use crate::settings::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-fn product(product_url: String, http_proxy: Option<String>, timeout: Duration) -> Product {
-    let settings = Settings {
-        service: Service::Order,
-        listen: ([127, 0, 0, 1], 0).into(),
-        data: "unused".into(),
-        event_log: "unused".into(),
-        product_url,
-        http_proxy,
-        stock_check_timeout: timeout,
-    };
-    Product::new(&settings).unwrap()
+fn product(url: String, http_proxy: Option<String>, timeout: Duration) -> Product {
+    Product::new(peer::client(http_proxy.as_deref()).unwrap(), &Peer { url, timeout })
 }
 
 /// Far longer than a test takes.
