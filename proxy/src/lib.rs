@@ -132,15 +132,15 @@ impl DataPlane {
 
 /// Tells `/ready` when a whole configuration is in service.
 async fn announce(shared: &Shared, mut ready: tokio::sync::watch::Receiver<bool>, ended: CancellationToken) {
-    tokio::select! {
-        () = ended.cancelled() => {}
+    let announced = async {
         // The client, which sends it, ends only with `ended`.
-        whole = ready.wait_for(|ready| *ready) => {
-            if whole.is_ok() {
-                shared.configured.store(true, Ordering::Relaxed);
-                tracing::info!(node = shared.settings.node.id(), "serving");
-                startup::let_go();
-            }
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            return;
         }
-    }
+        shared.configured.store(true, Ordering::Relaxed);
+        tracing::info!(node = shared.settings.node.id(), "serving");
+        tokio::time::sleep(startup::SETTLING).await;
+        startup::let_go();
+    };
+    ended.run_until_cancelled(announced).await;
 }
