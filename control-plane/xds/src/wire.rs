@@ -17,6 +17,8 @@ mod cluster;
 mod endpoint;
 mod listener;
 pub mod node;
+mod numbers;
+mod ours;
 mod parts;
 mod route;
 mod secret;

@@ -73,8 +73,13 @@ fn virtual_host(field: u32) -> Field {
 fn route(field: u32) -> Field {
     match field {
         4 => Field::Message(metadata),
+        13 => Field::Map(plain),
         _ => Field::Plain,
     }
+}
+
+fn plain(_: u32) -> Field {
+    Field::Plain
 }
 
 fn metadata(field: u32) -> Field {

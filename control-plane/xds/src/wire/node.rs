@@ -1,7 +1,7 @@
 //! Who asks: Istio's node id and metadata.
 
-use super::DecodeError;
 use super::parts::{self, Decoded, refuse};
+use super::{DecodeError, endpoint};
 use envoy_types::pb::envoy::config::core::v3::{self as core, node::UserAgentVersionType};
 use envoy_types::pb::google::protobuf::value::Kind;
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ pub fn encode(node: &Node) -> core::Node {
         id: node.id(),
         cluster: format!("{}.{}", node.workload, node.namespace),
         metadata: Some(parts::structure(fields)),
+        locality: endpoint::encode_locality(&node.locality),
         user_agent_name: "weft".into(),
         user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").into())),
         ..Default::default()
@@ -60,7 +61,7 @@ pub fn decode(node: &core::Node) -> Result<Node, DecodeError> {
         pod,
         labels: read_labels(node),
         app_address,
-        locality: Default::default(),
+        locality: endpoint::read_locality(node.locality.clone()),
     })
 }
 

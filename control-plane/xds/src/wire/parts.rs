@@ -21,7 +21,7 @@ pub(super) const WEFT: &str = "weft.dev";
 /// The key of Istio's metadata.
 pub(super) const ISTIO: &str = "istio";
 /// The longest duration that protobuf's JSON form allows: some 10,000 years.
-const LONGEST: Duration = Duration::from_secs(315_576_000_000);
+pub(super) const LONGEST: Duration = Duration::from_secs(315_576_000_000);
 
 /// Takes a message apart. Every one of its fields is listed: `read`, `ignored` because no request is served
 /// otherwise for it (statistics, tuning), or `refused` when it is set.

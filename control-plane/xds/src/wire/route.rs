@@ -14,18 +14,22 @@
 mod action;
 mod cors;
 mod edits;
+pub(super) mod filters;
+mod hash;
 mod matches;
+mod retry;
 mod rewrite;
-mod text;
+pub(super) mod text;
 
+use super::ours;
 use super::parts::{self, At, Decoded, WEFT, apart, each, refuse, required};
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use rds::route::Action as Wire;
-use std::collections::HashMap;
 use weft_model::RouteTable;
 use weft_model::route::{Action, PathMatch, Route, VirtualHost};
 
-pub(super) const CORS_FILTER: &str = "envoy.filters.http.cors";
+/// The key of our own metadata, see [`super::ours`].
+const RETRY: &str = "retry";
 /// Envoy refuses longer bodies of its own unless it is told how long they are.
 const DEFAULT_BODY_BYTES: usize = 4096;
 
@@ -69,19 +73,29 @@ fn encode_route(route: &Route) -> rds::Route {
         Action::Redirect(redirect) => Wire::Redirect(action::encode_redirect(redirect, path)),
         Action::Respond(respond) => Wire::DirectResponse(action::encode_respond(respond)),
     };
-    let cors = route.cors.iter().map(|policy| (CORS_FILTER.to_string(), parts::pack(&cors::encode(policy))));
     rds::Route {
         name: route.name.clone(),
         r#match: Some(matches::encode(&route.matches)),
         action: Some(action),
-        metadata: parts::metadata([(WEFT, parts::origin(&route.origin))]),
-        typed_per_filter_config: cors.collect(),
+        metadata: parts::metadata([(WEFT, our_metadata(route))]),
+        typed_per_filter_config: filters::encode(route),
         request_headers_to_add: edits::encode(&route.request_headers),
         request_headers_to_remove: route.request_headers.remove.clone(),
         response_headers_to_add: edits::encode(&route.response_headers),
         response_headers_to_remove: route.response_headers.remove.clone(),
         ..Default::default()
     }
+}
+
+fn our_metadata(route: &Route) -> Vec<ours::Field> {
+    let mut fields = parts::origin(&route.origin);
+    if let Action::Forward(forward) = &route.action {
+        fields.extend(retry::ours(forward).map(|retry| ours::field(RETRY, &retry)));
+    }
+    if !route.rate_limits.is_empty() {
+        fields.push(ours::field(filters::RATE_LIMITS, &route.rate_limits));
+    }
+    fields
 }
 
 pub(super) fn decode(table: rds::RouteConfiguration) -> Decoded<RouteTable> {
@@ -127,9 +141,15 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
         refused: route_specifiers
     });
     let matches = matches::decode(required("match", r#match)?).at("match")?;
+    let metadata = metadata.as_ref();
+    let filters = filters::decode(typed_per_filter_config, ours::read(metadata, filters::RATE_LIMITS)?)?;
+    let mut action = decode_action(action, &matches.path, ours::read(metadata, RETRY)?)?;
+    if let Action::Forward(forward) = &mut action {
+        forward.persistence = filters.persistence;
+    }
     Ok(Route {
         name,
-        action: decode_action(action, &matches.path)?,
+        action,
         matches,
         request_headers: edits::decode("request_headers_to_add", request_headers_to_add, request_headers_to_remove)?,
         response_headers: edits::decode(
@@ -137,28 +157,19 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
             response_headers_to_add,
             response_headers_to_remove,
         )?,
-        cors: decode_filters(typed_per_filter_config)?,
-        fault: None,
-        rate_limits: Vec::new(),
-        origin: parts::read_origin(metadata.as_ref()),
+        cors: filters.cors,
+        fault: filters.fault,
+        rate_limits: filters.rate_limits,
+        origin: parts::read_origin(metadata),
     })
 }
 
-fn decode_action(action: Option<Wire>, path: &PathMatch) -> Decoded<Action> {
+fn decode_action(action: Option<Wire>, path: &PathMatch, ours: Option<retry::Ours>) -> Decoded<Action> {
     match required("action", action)? {
-        Wire::Route(forward) => Ok(Action::Forward(action::decode_forward(forward, path).at("route")?)),
+        Wire::Route(forward) => Ok(Action::Forward(action::decode_forward(forward, path, ours).at("route")?)),
         Wire::Redirect(redirect) => Ok(Action::Redirect(action::decode_redirect(redirect, path).at("redirect")?)),
         Wire::DirectResponse(respond) => Ok(Action::Respond(action::decode_respond(respond).at("direct_response")?)),
         Wire::FilterAction(_) => refuse("filter_action", "is not supported by this proxy"),
         Wire::NonForwardingAction(_) => refuse("non_forwarding_action", "is not supported by this proxy"),
     }
-}
-
-fn decode_filters(mut filters: HashMap<String, parts::Any>) -> Decoded<Option<weft_model::route::Cors>> {
-    let policy = filters.remove(CORS_FILTER);
-    if let Some(other) = filters.keys().min() {
-        return refuse("typed_per_filter_config", format!("`{other}` is not supported by this proxy"));
-    }
-    let at = format_args!("typed_per_filter_config[\"{CORS_FILTER}\"]").to_string();
-    policy.map(|policy| parts::unpack(&policy).and_then(cors::decode)).transpose().at(at)
 }

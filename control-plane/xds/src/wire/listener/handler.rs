@@ -1,18 +1,18 @@
 //! Network filters: the HTTP connection manager and the TCP proxy.
 
 use super::super::parts::{self, At, Decoded, apart, each, refuse, required};
+use super::super::route::filters;
 use super::super::{Any, cluster};
 use super::typed_config;
 use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
-use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as forward;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use hcm::http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig};
 use hcm::http_filter::ConfigType;
-use prost::{Message, Name};
+use prost::Name;
 use std::time::Duration;
 use weft_model::listener::{Codec, Direction, Handler, HttpHandler, TcpHandler};
 
@@ -77,20 +77,15 @@ fn http_filters(direction: Direction) -> Vec<hcm::HttpFilter> {
         )),
         ..Default::default()
     };
-    let mut filters = vec![filter(super::super::route::CORS_FILTER, &Cors {})];
-    if direction == Direction::Outbound {
-        filters.push(filter(FORWARD, &cache));
-    }
-    filters.push(filter(ROUTER, &Router::default()));
-    filters
-}
-
-fn filter<M: Message + Name>(name: &str, config: &M) -> hcm::HttpFilter {
-    hcm::HttpFilter {
+    let of_routes = filters::of_listener().into_iter();
+    let forward = (direction == Direction::Outbound).then(|| (FORWARD, parts::pack(&cache)));
+    let filters = of_routes.chain(forward).chain([(ROUTER, parts::pack(&Router::default()))]);
+    let filter = |(name, config): (&str, Any)| hcm::HttpFilter {
         name: name.into(),
-        config_type: Some(ConfigType::TypedConfig(parts::pack(config))),
+        config_type: Some(ConfigType::TypedConfig(config)),
         ..Default::default()
-    }
+    };
+    filters.map(filter).collect()
 }
 
 fn encode_upgrade(upgrade: &str) -> UpgradeConfig {
@@ -203,9 +198,13 @@ fn check_filters(filters: Vec<hcm::HttpFilter>) -> Decoded<()> {
 }
 
 fn check_filter(filter: hcm::HttpFilter) -> Decoded<()> {
-    let known = [Cors::type_url(), forward::FilterConfig::type_url(), Router::type_url()];
-    let ours = config_of(&filter).is_some_and(|config| known.contains(&config.type_url));
-    if ours || filter.is_optional || filter.disabled {
+    if filter.is_optional || filter.disabled {
+        return Ok(());
+    }
+    let known = [forward::FilterConfig::type_url(), Router::type_url()];
+    if let Some(config) = config_of(&filter)
+        && (known.contains(&config.type_url) || filters::check_of_listener(config).at("typed_config")?)
+    {
         return Ok(());
     }
     refuse("", format!("the HTTP filter `{}` is not supported by this proxy", filter.name))

@@ -3,24 +3,25 @@
 //! Normal form: time limits of 0 are `None`; a redirect's status is one of 301, 302, 303, 307, 308 (others become 302) and its port is not 0;
 //! an empty rewritten host is `None`.
 //!
-//! - A backend timeout is written as `retry_policy.per_try_timeout` of a policy that never retries.
+//! - For retries and the backend timeout, see [`retry`].
 //! - [`Target::Invalid`] is a cluster named `weft.dev/invalid|reason`, which nobody serves, with
 //!   `cluster_not_found_response_code: 500`. Envoy has one such code per route: in a mixture, the share of a
 //!   *valid* backend whose cluster is missing gets 500 as well there, where our proxy says 503.
 //! - Envoy takes no backends that weigh nothing together. They get one more, `weft.dev/none`, of weight 1, so that all is answered 500.
 
+use super::super::numbers;
 use super::super::parts::{self, At, Decoded, apart, each, refuse, required};
-use super::{edits, rewrite};
-use envoy_types::pb::envoy::config::core::v3::{DataSource, RuntimeFractionalPercent, data_source::Specifier};
+use super::{edits, hash, retry, rewrite};
+use envoy_types::pb::envoy::config::core::v3::{DataSource, RoutingPriority, data_source::Specifier};
 use envoy_types::pb::envoy::config::route::v3 as rds;
-use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use rds::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use rds::route_action::{
-    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy, UpgradeConfig,
-    upgrade_config::ConnectConfig,
+    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
+    UpgradeConfig, upgrade_config::ConnectConfig,
 };
 use rds::weighted_cluster::ClusterWeight;
 use std::time::Duration;
+use weft_model::breaker::Priority;
 use weft_model::route::{Backend, Forward, HeaderEdits, Mirror, PathMatch, Redirect, Respond, Rewrite, Share, Target};
 
 const INVALID: &str = "weft.dev/invalid|";
@@ -52,14 +53,25 @@ pub(super) fn encode_forward(forward: &Forward, path: &PathMatch, connect: bool)
             .filter(|host| !host.is_empty())
             .map(HostRewriteSpecifier::HostRewriteLiteral),
         timeout: parts::limit(forward.request_timeout),
-        retry_policy: forward.backend_timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| rds::RetryPolicy {
-            num_retries: parts::number(0),
-            per_try_timeout: Some(parts::duration(timeout)),
+        idle_timeout: forward.idle_timeout.map(parts::duration),
+        max_stream_duration: forward.grpc_timeout_max.map(|longest| MaxStreamDuration {
+            grpc_timeout_header_max: Some(parts::duration(longest)),
             ..Default::default()
         }),
+        retry_policy: retry::encode(forward),
+        hedge_policy: retry::encode_hedging(forward),
+        priority: encode_priority(forward.priority) as i32,
+        hash_policy: forward.hash.iter().map(hash::encode).collect(),
         request_mirror_policies: forward.mirrors.iter().map(encode_mirror).collect(),
         upgrade_configs: connect.into_iter().collect(),
         ..Default::default()
+    }
+}
+
+fn encode_priority(priority: Priority) -> RoutingPriority {
+    match priority {
+        Priority::Default => RoutingPriority::Default,
+        Priority::High => RoutingPriority::High,
     }
 }
 
@@ -106,16 +118,9 @@ fn cluster_name(target: &Target) -> String {
 }
 
 fn encode_mirror(mirror: &Mirror) -> RequestMirrorPolicy {
-    let share = RuntimeFractionalPercent {
-        default_value: Some(FractionalPercent {
-            numerator: mirror.share.millionths(),
-            denominator: DenominatorType::Million as i32,
-        }),
-        ..Default::default()
-    };
     RequestMirrorPolicy {
         cluster: cluster_name(&mirror.target),
-        runtime_fraction: (mirror.share != Share::ALL).then_some(share),
+        runtime_fraction: if mirror.share == Share::ALL { None } else { numbers::runtime_fraction(mirror.share) },
         disable_shadow_host_suffix_append: true,
         ..Default::default()
     }
@@ -148,12 +153,17 @@ pub(super) fn encode_respond(respond: &Respond) -> rds::DirectResponseAction {
     }
 }
 
-pub(super) fn decode_forward(action: rds::RouteAction, path: &PathMatch) -> Decoded<Forward> {
+/// `ours` is what our metadata says of retries.
+pub(super) fn decode_forward(
+    action: rds::RouteAction,
+    path: &PathMatch,
+    ours: Option<retry::Ours>,
+) -> Decoded<Forward> {
     apart!(action => rds::RouteAction {
-        read: cluster_specifier, prefix_rewrite, regex_rewrite, host_rewrite_specifier, timeout, retry_policy,
-            request_mirror_policies, upgrade_configs;
-        ignored: cluster_not_found_response_code, append_x_forwarded_host, flush_timeout, priority;
-        refused: metadata_match, path_rewrite_policy, path_rewrite, idle_timeout, early_data_policy, retry_policy_typed_config, rate_limits, include_vh_rate_limits, hash_policy, cors, max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, max_internal_redirects, hedge_policy, max_stream_duration
+        read: cluster_specifier, prefix_rewrite, regex_rewrite, host_rewrite_specifier, timeout, idle_timeout,
+            max_stream_duration, retry_policy, hedge_policy, priority, hash_policy, request_mirror_policies, upgrade_configs;
+        ignored: cluster_not_found_response_code, append_x_forwarded_host, flush_timeout;
+        refused: metadata_match, path_rewrite_policy, path_rewrite, early_data_policy, retry_policy_typed_config, rate_limits, include_vh_rate_limits, cors, max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, max_internal_redirects
     });
     if upgrade_configs.iter().any(|upgrade| upgrade.enabled.as_ref().is_some_and(|enabled| !enabled.value)) {
         return refuse("upgrade_configs", "turning an upgrade off per route is not supported by this proxy");
@@ -163,23 +173,46 @@ pub(super) fn decode_forward(action: rds::RouteAction, path: &PathMatch) -> Deco
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host).filter(|host| !host.is_empty()),
         Some(_) => return refuse("host_rewrite_specifier", "only host_rewrite_literal is supported by this proxy"),
     };
+    let (retry, backend_timeout) = retry::decode(retry_policy, hedge_policy, ours)?;
     Ok(Forward {
         backends: decode_backends(required("cluster_specifier", cluster_specifier)?)?,
         rewrite: Rewrite { host, path: rewrite::decode(prefix_rewrite, regex_rewrite, path)? },
         request_timeout: parts::read_limit("timeout", timeout, Some(DEFAULT_TIMEOUT))?,
-        backend_timeout: retry_policy.map(read_try_timeout).transpose().at("retry_policy")?.flatten(),
+        backend_timeout,
+        idle_timeout: idle_timeout.map(|idle| parts::read_duration("idle_timeout", idle)).transpose()?,
+        grpc_timeout_max: max_stream_duration
+            .map(read_stream_duration)
+            .transpose()
+            .at("max_stream_duration")?
+            .flatten(),
+        retry,
+        priority: read_priority(priority)?,
+        hash: each("hash_policy", hash_policy, hash::decode)?,
         mirrors: each("request_mirror_policies", request_mirror_policies, decode_mirror)?,
-        ..Forward::default()
+        // a filter's, see `filters`
+        persistence: None,
     })
 }
 
-fn read_try_timeout(policy: rds::RetryPolicy) -> Decoded<Option<Duration>> {
-    apart!(policy => rds::RetryPolicy {
-        read: per_try_timeout;
-        ignored: num_retries, host_selection_retry_max_attempts, retry_back_off;
-        refused: retry_on, per_try_idle_timeout, retry_priority, retry_host_predicate, retry_options_predicates, retriable_status_codes, rate_limited_retry_back_off, retriable_headers, retriable_request_headers, refresh_cluster_on_retry
+fn read_priority(priority: i32) -> Decoded<Priority> {
+    match RoutingPriority::try_from(priority) {
+        Ok(RoutingPriority::Default) => Ok(Priority::Default),
+        Ok(RoutingPriority::High) => Ok(Priority::High),
+        Err(_) => refuse("priority", format!("{priority} is no priority")),
+    }
+}
+
+fn read_stream_duration(duration: MaxStreamDuration) -> Decoded<Option<Duration>> {
+    apart!(duration => MaxStreamDuration {
+        read: max_stream_duration, grpc_timeout_header_max;
+        ignored: ;
+        refused: grpc_timeout_header_offset
     });
-    parts::read_limit("per_try_timeout", per_try_timeout, None)
+    // 0 lifts a limit that no listener of ours has
+    if parts::read_limit("max_stream_duration", max_stream_duration, None)?.is_some() {
+        return refuse("max_stream_duration", "is not supported by this proxy");
+    }
+    grpc_timeout_header_max.map(|longest| parts::read_duration("grpc_timeout_header_max", longest)).transpose()
 }
 
 fn decode_backends(specifier: ClusterSpecifier) -> Decoded<Vec<Backend>> {
@@ -237,19 +270,11 @@ fn decode_mirror(policy: RequestMirrorPolicy) -> Decoded<Mirror> {
         ignored: trace_sampled, disable_shadow_host_suffix_append;
         refused: cluster_header, request_headers_mutations, host_rewrite_literal
     });
-    let fraction = runtime_fraction.map(|fraction| fraction.default_value.unwrap_or_default());
-    let share = fraction.map_or(Some(Share::ALL), read_share);
-    let share = share.ok_or(()).or_else(|()| refuse("runtime_fraction", "is more than everything"))?;
-    Ok(Mirror { target: target("cluster", cluster)?, share })
-}
-
-fn read_share(fraction: FractionalPercent) -> Option<Share> {
-    let denominator = match DenominatorType::try_from(fraction.denominator).ok()? {
-        DenominatorType::Hundred => 100,
-        DenominatorType::TenThousand => 10_000,
-        DenominatorType::Million => 1_000_000,
+    let share = match runtime_fraction {
+        None => Share::ALL,
+        fraction => numbers::read_runtime_fraction("runtime_fraction", fraction)?,
     };
-    Share::ratio(fraction.numerator, denominator)
+    Ok(Mirror { target: target("cluster", cluster)?, share })
 }
 
 pub(super) fn decode_redirect(action: rds::RedirectAction, path: &PathMatch) -> Decoded<Redirect> {

@@ -64,7 +64,7 @@ fn encode_methods(methods: &[String]) -> Option<rds::HeaderMatcher> {
 }
 
 /// To Envoy an absent header fits no text, not even inverted, unless it is told to take it for an empty one.
-fn encode_header(header: &HeaderMatch) -> rds::HeaderMatcher {
+pub(super) fn encode_header(header: &HeaderMatch) -> rds::HeaderMatcher {
     let value = encode_string(&header.value);
     rds::HeaderMatcher {
         name: header.name.clone(),
@@ -163,7 +163,7 @@ fn take_methods(matches: &mut RouteMatch) {
 
 #[allow(deprecated, reason = "older control planes still send the forms that string_match replaced")]
 /// Two when Envoy asks two things at once: that the header is there, and that it does not fit.
-fn decode_header(header: rds::HeaderMatcher) -> Decoded<Vec<HeaderMatch>> {
+pub(super) fn decode_header(header: rds::HeaderMatcher) -> Decoded<Vec<HeaderMatch>> {
     let name = header.name.to_ascii_lowercase();
     let matches = |value, invert| HeaderMatch { name: name.clone(), value, invert };
     let value = match header.header_match_specifier {

@@ -32,12 +32,12 @@ pub(super) fn unescape(expression: &str) -> Option<String> {
 }
 
 /// An expression that fits any of these texts.
-pub(super) fn any_of(texts: &[String]) -> String {
+pub(in crate::wire) fn any_of(texts: &[String]) -> String {
     texts.iter().map(|text| escape(text)).collect::<Vec<_>>().join("|")
 }
 
 /// The texts of an [`any_of`]; `None` for any other expression.
-pub(super) fn read_any_of(expression: &str) -> Option<Vec<String>> {
+pub(in crate::wire) fn read_any_of(expression: &str) -> Option<Vec<String>> {
     let mut parts = vec![String::new()];
     let mut characters = expression.chars();
     while let Some(character) = characters.next() {

@@ -1,5 +1,7 @@
 //! What is outside the subset is refused by its path.
 
+mod policies;
+
 use crate::wire::{Any, decode, encode};
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
@@ -88,9 +90,9 @@ fn a_field_outside_the_subset_is_refused_by_its_path() {
     });
     assert_eq!(said, "virtual_hosts[0].routes[0].match.grpc: is not supported by this proxy");
     let said = refusal(Resource::Cluster(Cluster::new("c")), |cluster: &mut cds::Cluster| {
-        cluster.outlier_detection = Some(Default::default());
+        cluster.lb_subset_config = Some(Default::default());
     });
-    assert_eq!(said, "outlier_detection: is not supported by this proxy");
+    assert_eq!(said, "lb_subset_config: is not supported by this proxy");
 }
 
 #[test]
@@ -101,22 +103,6 @@ fn a_formatter_command_in_a_header_is_refused_and_not_sent_literally() {
         table.virtual_hosts[0].routes[0].request_headers_to_add = vec![option];
     });
     assert!(said.starts_with("virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: `%REQ(:path)%`"));
-}
-
-#[test]
-fn retries_and_thresholds_are_refused_rather_than_forgotten() {
-    let said = refusal(table(), |table: &mut rds::RouteConfiguration| {
-        let Some(rds::route::Action::Route(route)) = &mut table.virtual_hosts[0].routes[0].action else {
-            panic!("a forward was written")
-        };
-        route.retry_policy = Some(rds::RetryPolicy { retry_on: "5xx".into(), ..Default::default() });
-    });
-    assert_eq!(said, "virtual_hosts[0].routes[0].route.retry_policy.retry_on: is not supported by this proxy");
-    let said = refusal(Resource::Cluster(Cluster::new("c")), |cluster: &mut cds::Cluster| {
-        let thresholds = &mut cluster.circuit_breakers.as_mut().unwrap().thresholds;
-        thresholds[0].max_connections = Some(envoy_types::pb::google::protobuf::UInt32Value { value: 10 });
-    });
-    assert!(said.starts_with("circuit_breakers: only unlimited"));
 }
 
 #[test]
