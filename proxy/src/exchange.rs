@@ -9,7 +9,7 @@ use crate::body::{Expiry, Meter};
 use crate::connection::Connection;
 use crate::head::{self, Found};
 use crate::live::{Counts, LiveCluster};
-use crate::plan::{Plan, UNSENT_ATTEMPTS};
+use crate::plan::{Plan, UNSENT_ATTEMPTS, clock};
 use crate::rejection::{RateLimited, Rejection};
 use crate::table::{CompiledAction, CompiledForward, LiveRoute, LiveTarget, UnderFault};
 use crate::telemetry::flags::{Flag, Flags};
@@ -50,6 +50,8 @@ pub(crate) struct Exchange {
     /// Places of the cluster that tries have gone to.
     tried: SmallVec<[usize; 4]>,
     tries: u32,
+    /// When the last answer's head came.
+    heard_at: Option<Instant>,
     /// What the tightest rate limit has left.
     pub(crate) allowance: Option<Remaining>,
     pub(crate) fault: Option<Box<Suffering>>,
@@ -78,6 +80,8 @@ pub(crate) struct Ending {
     pub(crate) rejection: Option<Rejection>,
     /// The answer was handed over whole.
     pub(crate) whole: bool,
+    /// When that was, if somebody looked.
+    pub(crate) at: Option<Instant>,
 }
 
 /// What the access log and traces want of a request; taken only when one of them does.
@@ -163,6 +167,7 @@ impl Exchange {
             attempt: None,
             tried: SmallVec::new(),
             tries: 0,
+            heard_at: None,
             allowance: None,
             fault: None,
             facts,
@@ -176,6 +181,7 @@ impl Exchange {
                 upstream_time: None,
                 rejection: None,
                 whole: false,
+                at: None,
             },
         })
     }
@@ -325,6 +331,7 @@ impl Exchange {
         let connection = self.connection.clone();
         let Some(attempt) = &mut self.attempt else { return };
         let now = Instant::now();
+        self.heard_at = Some(now);
         self.ending.upstream_time = Some(now.saturating_duration_since(attempt.began));
         let mut dice = connection.worker.dice.borrow_mut();
         attempt.answered(response.status(), self.ending.grpc_status, now, &mut dice);
@@ -407,13 +414,14 @@ impl Exchange {
         replayable: bool,
     ) -> Option<Duration> {
         self.plan.attempts.as_ref()?;
+        let now = self.heard_at?;
         let unsent = response.headers().contains_key(head::X_WEFT_UNSENT);
         let outcome = match unsent {
             // The hop behind says that its upstream has not begun on it.
             true => Outcome::ConnectFailure,
             false => Outcome::Response { status: response.status(), headers: response.headers() },
         };
-        self.decide_retry(&outcome, method, replayable, Instant::now())
+        self.decide_retry(&outcome, method, replayable, now)
     }
 
     fn decide_retry(
@@ -424,14 +432,14 @@ impl Exchange {
         now: Instant,
     ) -> Option<Duration> {
         let elapsed = now.saturating_duration_since(self.began);
-        let clock = self.plan.clock(elapsed);
+        let timeouts = self.plan.timeouts;
         let table = self.table.clone()?;
         let CompiledAction::Forward(forward) = &table.routes[self.route].route.action else { return None };
         let mut dice = self.connection.worker.dice.borrow_mut();
         let verdict = match &mut self.plan.attempts {
             Some(attempts) => {
                 let repeat = Repeat { method, replayable };
-                attempts.should_retry(&forward.retry, outcome, repeat, clock, &mut dice)
+                attempts.should_retry(&forward.retry, outcome, repeat, || clock(timeouts, elapsed), &mut dice)
             }
             None if outcome.is_unsent() && replayable && self.tries < UNSENT_ATTEMPTS => match outcome {
                 Outcome::LocalOverflow => Retry::No(Reason::Overloaded),

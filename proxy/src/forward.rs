@@ -169,8 +169,8 @@ async fn once(
     let keeps = exchange.plan.attempts.is_some();
     let worker = exchange.connection.worker.clone();
     let Some(attempt) = &mut exchange.attempt else { return Err(Rejection::NoRoute) };
-    let (host, cluster) = (attempt.host.clone(), attempt.cluster.clone());
-    let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority };
+    let (host, cluster, now) = (attempt.host.clone(), attempt.cluster.clone(), attempt.began);
+    let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority, now };
     let sending = Sending { parts, body, permit: &mut attempt.permit, keeps };
     match limit {
         None => send(&wanted, &host, sending, over_http2).await,
@@ -244,7 +244,7 @@ pub(crate) async fn send(
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
     let Sending { parts, body, permit, keeps } = sending;
-    let in_flight = || wanted.cluster.breaker.request(wanted.priority, Instant::now()).map_err(Rejection::Overflow);
+    let in_flight = || wanted.cluster.breaker.request(wanted.priority, wanted.now).map_err(Rejection::Overflow);
     if over_http2 {
         let mut stream = host.pool.stream(wanted).await.map_err(Rejection::unavailable)?;
         *permit = Some(in_flight()?);

@@ -65,7 +65,8 @@ async fn attempt(
         picked.ok()?.endpoint.clone()
     };
     let host = worker.endpoint(cluster, &endpoint);
-    let wanted = Wanted { worker, cluster, endpoint: &endpoint, priority: Priority::Default };
+    let (priority, now) = (Priority::Default, Instant::now());
+    let wanted = Wanted { worker, cluster, endpoint: &endpoint, priority, now };
     let (mut parts, body) = request.into_parts();
     let (mut body, mut permit) = (Some(body), None);
     let sending = Sending { parts: &mut parts, body: &mut body, permit: &mut permit, keeps: false };

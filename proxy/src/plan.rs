@@ -55,7 +55,7 @@ impl Plan {
             },
             attempts: match retried_outside {
                 true => None,
-                false => Attempts::begin(&forward.retry, &parts.headers),
+                false => Attempts::begin(&forward.retry, asks.then_some(&parts.headers)),
             },
             retried_outside,
             ..Plan::default()
@@ -104,12 +104,12 @@ impl Plan {
             headers.insert(head::X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts.count()));
         }
     }
+}
 
-    /// The times that a decision about another try is made by.
-    pub(crate) fn clock(&self, elapsed: Duration) -> Clock {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { left: self.timeouts.left(elapsed), unix }
-    }
+/// The times that a decision about another try is made by.
+pub(crate) fn clock(timeouts: Timeouts, elapsed: Duration) -> Clock {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Clock { left: timeouts.left(elapsed), unix }
 }
 
 /// Nobody outside may say how much work a request is worth, or that it is retried by somebody else.

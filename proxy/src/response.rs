@@ -55,9 +55,11 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Ended);
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.ending.whole = true;
+        let now = Instant::now();
+        exchange.ending.at = Some(now);
         if let (Source::Leased(lease), Some(attempt)) = (source, &exchange.attempt) {
             let worker = exchange.connection.worker.number;
-            attempt.host.pool.give_back(lease, &attempt.cluster, worker, Instant::now());
+            attempt.host.pool.give_back(lease, &attempt.cluster, worker, now);
         }
     }
 

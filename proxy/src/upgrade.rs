@@ -96,9 +96,10 @@ pub(crate) async fn forward(
 async fn fresh(exchange: &mut Exchange, host: &WorkerEndpoint, cluster: &LiveCluster) -> Result<Box<Lease>, Rejection> {
     let priority = exchange.priority();
     let worker = exchange.connection.worker.clone();
-    let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority };
+    let now = Instant::now();
+    let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority, now };
     let lease = host.pool.fresh(&wanted).await.map_err(Rejection::unavailable)?;
-    let permit = cluster.breaker.request(priority, Instant::now()).map_err(Rejection::Overflow)?;
+    let permit = cluster.breaker.request(priority, now).map_err(Rejection::Overflow)?;
     if let Some(attempt) = &mut exchange.attempt {
         attempt.permit = Some(permit);
     }

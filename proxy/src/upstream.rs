@@ -144,6 +144,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) cluster: &'w LiveCluster,
     pub(crate) endpoint: &'w LiveEndpoint,
     pub(crate) priority: Priority,
+    /// When the try began.
+    pub(crate) now: Instant,
 }
 
 /// One worker's connections to one endpoint.

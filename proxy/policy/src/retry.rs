@@ -186,9 +186,10 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// `None`: whatever happens, the request is not retried (and need not be kept for it).
-    pub fn begin(policy: &Policy, headers: &HeaderMap) -> Option<Attempts> {
-        let overrides = Overrides::read(headers);
+    /// `None`: whatever happens, the request is not retried (and need not be kept for it). `headers`: of a request that may ask
+    /// for retries itself.
+    pub fn begin(policy: &Policy, headers: Option<&HeaderMap>) -> Option<Attempts> {
+        let overrides = headers.and_then(Overrides::read);
         let (on, left) = match &overrides {
             Some(overrides) => (policy.on | overrides.on, overrides.max_retries.unwrap_or(policy.num_retries)),
             None => (policy.on, policy.num_retries),
@@ -227,13 +228,13 @@ impl Attempts {
         on != RetryOn::NONE
     }
 
-    /// Whether the try that ended so is followed by another. A yes counts as that other try.
+    /// Whether the try that ended so is followed by another. A yes counts as that other try. The clock is read only where it matters.
     pub fn should_retry(
         &mut self,
         policy: &Policy,
         outcome: &Outcome<'_>,
         request: Request<'_>,
-        clock: Clock,
+        clock: impl FnOnce() -> Clock,
         dice: &mut Dice,
     ) -> Verdict {
         let refused = match outcome {
@@ -247,6 +248,7 @@ impl Attempts {
         if let Some(reason) = refused {
             return Verdict::No(reason);
         }
+        let clock = clock();
         let after = self.backoff(policy, outcome, clock.unix, dice);
         if clock.left.is_some_and(|left| after >= left) {
             return Verdict::No(Reason::DeadlinePassed);
