@@ -187,6 +187,24 @@ fn health_checks_by_other_means_are_refused() {
 }
 
 #[test]
+fn a_health_check_in_our_metadata_is_held_to_the_same_rules() {
+    let check = |interval| weft_model::health_check::HealthCheck {
+        timeout: Duration::from_secs(1),
+        interval,
+        no_traffic_interval: Duration::from_secs(1),
+        interval_jitter: Duration::ZERO,
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+        reuse_connection: true,
+        probe: weft_model::health_check::Probe::Tcp { send: vec![], receive: vec![] },
+    };
+    let mut cluster = Cluster::new("c");
+    cluster.health_checks = vec![check(Duration::from_secs(1)), check(Duration::ZERO)];
+    let error = decode(&encode(&Resource::Cluster(cluster))).unwrap_err().to_string();
+    assert_eq!(error, "metadata.filter_metadata[\"weft.dev\"].more_health_checks[0].interval: is 0");
+}
+
+#[test]
 fn another_overprovisioning_factor_and_two_weights_of_one_locality_are_refused() {
     let locality = Locality { zone: "a".into(), ..Locality::default() };
     let member = |priority| {
