@@ -11,6 +11,7 @@ pub(crate) mod attach;
 pub(crate) mod backend;
 pub(crate) mod certificate;
 mod clusters;
+pub(crate) mod destination;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
@@ -18,10 +19,12 @@ pub(crate) mod index;
 mod outbound;
 mod precedence;
 mod protocol;
+mod retry;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
+pub(crate) mod virtual_services;
 
 use crate::{Key, World};
 use clusters::Caller;
@@ -31,9 +34,10 @@ use outbound::Outbound;
 use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use virtual_services::VirtualServices;
 use weft_model::node::Role;
 use weft_model::route::{Action, Target};
-use weft_model::{Endpoints, Node, Resource, RouteTable};
+use weft_model::{Cluster, Endpoints, Node, Resource, RouteTable};
 
 /// A compiled world.
 #[derive(Debug)]
@@ -57,18 +61,23 @@ impl Mesh {
             .map(|(object, route)| (&object.key, RouteOf { route, compiled: Compiled::new(&index, object, route) }))
             .collect();
         let attached = gateway::attachments(&index);
+        let virtual_services = VirtualServices::new(&index);
         let none = BTreeSet::new();
         let gateways = index.gateways().map(|(object, gateway)| {
             let attached = attached.get(&object.key).unwrap_or(&none);
-            let plan = gateway::plan(&index, (object, gateway), &routes, attached);
+            let bound = virtual_services.of_gateway(&object.key);
+            let plan = gateway::plan(&index, (object, gateway), &routes, attached, &bound);
             ((object.key.namespace.clone(), object.key.name.clone()), plan)
         });
         let gateways = gateways.collect();
         let mesh_routes = outbound::mesh_routes(&index);
-        let outbound_of = |namespace: &str| outbound::outbound(&index, namespace, &routes, &mesh_routes);
+        let outbound_of = |namespace: &str| {
+            let hosts = virtual_services.of_mesh(namespace);
+            outbound::outbound(&index, namespace, &routes, &mesh_routes, &hosts)
+        };
         let outbound = index.namespaces().into_iter().map(|name| (name.to_owned(), outbound_of(name))).collect();
         let elsewhere = outbound_of("");
-        drop((routes, mesh_routes));
+        drop((routes, mesh_routes, virtual_services));
         let endpoints = endpoints(&index);
         Mesh { index, gateways, outbound, elsewhere, endpoints }
     }
@@ -92,13 +101,15 @@ impl Mesh {
             outbound::tcp_ports(service).map(move |port| (cluster_name(&object.key, port.port), object, service, port))
         });
         let reached = services.filter(|(name, ..)| used.contains(name.as_str()));
-        let mut resources: Vec<Resource> = reached
+        let clusters: Vec<Cluster> = reached
             .map(|(_, object, service, port)| clusters::cluster(&self.index, object, service, port, caller))
-            .map(Resource::Cluster)
             .collect();
+        let mut tables = plan.tables.clone();
+        retry::fill_in(&mut tables, &clusters);
+        let mut resources: Vec<Resource> = clusters.into_iter().map(Resource::Cluster).collect();
         resources.extend(used.iter().filter_map(|name| self.endpoints.get(*name)).map(endpoints_resource));
         resources.extend(plan.listeners(node.address).map(Resource::Listener));
-        resources.extend(plan.tables.iter().cloned().map(Resource::RouteTable));
+        resources.extend(tables.into_iter().map(Resource::RouteTable));
         resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
         resources
     }
@@ -107,7 +118,9 @@ impl Mesh {
         let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
         let mut resources = inbound::resources(&self.index, node);
         resources.push(Resource::Listener(outbound::listener(node.address)));
-        resources.push(Resource::RouteTable(outbound.table.clone()));
+        let mut tables = [outbound.table_for(&node.labels)];
+        retry::fill_in(&mut tables, &outbound.clusters);
+        resources.extend(tables.map(Resource::RouteTable));
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
         resources.extend(self.endpoints.values().map(endpoints_resource));
         resources

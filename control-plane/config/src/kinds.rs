@@ -18,6 +18,7 @@ mod secret;
 mod service;
 #[cfg(test)]
 mod tests;
+mod virtual_service;
 
 pub use common::*;
 pub use deployment::*;
@@ -31,3 +32,4 @@ pub use pod::*;
 pub use reference_grant::*;
 pub use secret::*;
 pub use service::*;
+pub use virtual_service::*;

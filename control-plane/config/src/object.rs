@@ -3,7 +3,7 @@
 use crate::Place;
 use crate::kinds::{
     Deployment, DestinationRule, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Pod, ReferenceGrant,
-    Secret, Service,
+    Secret, Service, VirtualService,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ pub enum KindName {
     HttpRoute,
     ReferenceGrant,
     DestinationRule,
+    VirtualService,
     Pod,
     Deployment,
     /// A kind that is accepted and not read. Where two groups share the kind's name, the one that is not
@@ -68,6 +69,7 @@ impl KindName {
             KindName::HttpRoute => "HTTPRoute",
             KindName::ReferenceGrant => "ReferenceGrant",
             KindName::DestinationRule => "DestinationRule",
+            KindName::VirtualService => "VirtualService",
             KindName::Pod => "Pod",
             KindName::Deployment => "Deployment",
             KindName::Other(name) => name,
@@ -87,6 +89,7 @@ impl From<String> for KindName {
             "HTTPRoute" => KindName::HttpRoute,
             "ReferenceGrant" => KindName::ReferenceGrant,
             "DestinationRule" => KindName::DestinationRule,
+            "VirtualService" => KindName::VirtualService,
             "Pod" => KindName::Pod,
             "Deployment" => KindName::Deployment,
             _ => KindName::Other(name.into()),
@@ -146,6 +149,7 @@ pub enum Body {
     HttpRoute(HttpRoute),
     ReferenceGrant(ReferenceGrant),
     DestinationRule(DestinationRule),
+    VirtualService(VirtualService),
     Pod(Pod),
     Deployment(Deployment),
     /// Accepted, not read.

@@ -4,6 +4,9 @@
 //! specific host name, even when none of its routes fits) is kept by giving every listener's own host name a virtual host,
 //! and each domain to the most specific listener that covers it. An HTTPS listener is chosen by the name in the
 //! TLS handshake, so it has a filter chain and a table of its own.
+//!
+//! VirtualServices that name the Gateway come after the HTTPRoutes of a domain: where both claim it, what no HTTPRoute's rule
+//! fits is theirs. They need no listener's `sectionName`, but its `allowedRoutes.namespaces` must let them in.
 
 use super::attach::{self, listener_hostname};
 use super::certificate;
@@ -11,6 +14,7 @@ use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
 use super::precedence::Rank;
 use super::rules::Compiled;
+use super::virtual_services::{self, Listening, Merged};
 use crate::kinds::{Gateway, GatewayListener, HttpRoute, ListenerProtocol};
 use crate::{Key, Object};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +86,7 @@ pub(crate) fn plan(
     (object, gateway): (&Object, &Gateway),
     routes: &BTreeMap<&Key, RouteOf<'_>>,
     attached: &BTreeSet<(usize, &Key)>,
+    bound: &[&Merged<'_>],
 ) -> Plan {
     let mut plan = Plan::default();
     if index.class(&gateway.class_name) != Class::Ours {
@@ -95,6 +100,7 @@ pub(crate) fn plan(
             .map(|(at, listener)| Site {
                 listener,
                 routes: attached.iter().filter(|(of, _)| of == at).map(|(_, route)| &routes[route]).collect(),
+                virtual_services: of_virtual_services(index, key, listener, bound),
             })
             .collect();
         let chains = match listeners[0].1.protocol {
@@ -129,6 +135,27 @@ pub(crate) fn by_port(gateway: &Gateway) -> BTreeMap<u16, Vec<(usize, &GatewayLi
 struct Site<'s> {
     listener: &'s GatewayListener,
     routes: Vec<&'s RouteOf<'s>>,
+    /// By domain.
+    virtual_services: BTreeMap<String, Vec<Route>>,
+}
+
+fn of_virtual_services(
+    index: &Index,
+    gateway: &Key,
+    listener: &GatewayListener,
+    bound: &[&Merged<'_>],
+) -> BTreeMap<String, Vec<Route>> {
+    let listening = Listening {
+        caller: &gateway.namespace,
+        gateway: Some((&gateway.namespace, &gateway.name)),
+        port: listener.port,
+        is_tls: listener.protocol == ListenerProtocol::Https,
+    };
+    let let_in = |merged: &&&Merged<'_>| {
+        attach::allows_namespace(index, &gateway.namespace, listener, &merged.object.key.namespace)
+    };
+    let bound: Vec<&Merged<'_>> = bound.iter().filter(let_in).copied().collect();
+    virtual_services::of_listener(index, &bound, listener_hostname(listener), &listening)
 }
 
 fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], plan: &mut Plan) -> Vec<FilterChain> {
@@ -169,10 +196,13 @@ fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
     for site in sites {
         let own = listener_hostname(site.listener).to_owned();
         let of_routes = site.routes.iter().flat_map(|entry| attach::domains(site.listener, entry.route));
-        let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
+        let of_virtual_services = site.virtual_services.keys().cloned();
+        let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).chain(of_virtual_services).collect();
         let by_hostname = by_hostname(&site.routes);
         for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
-            let routes = routes_of_domain(&domain, &by_hostname);
+            let mut routes = routes_of_domain(&domain, &by_hostname);
+            let nearest = hostname::covering(&domain).find_map(|name| site.virtual_services.get(&name));
+            routes.extend(nearest.into_iter().flatten().cloned());
             virtual_hosts.push(VirtualHost { name: domain.clone(), domains: vec![domain], routes });
         }
     }

@@ -2,7 +2,7 @@
 //! namespace is labelled, which references are granted.
 
 use super::traffic::Rules;
-use crate::kinds::{DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Secret, Service};
+use crate::kinds::{DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Secret, Service, VirtualService};
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -152,6 +152,18 @@ impl Index {
         })
     }
 
+    pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<(&Object, &VirtualService)> {
+        let object = self.get(KindName::VirtualService, namespace, name)?;
+        if let Body::VirtualService(service) = &object.body { Some((object, service)) } else { None }
+    }
+
+    pub(crate) fn virtual_services(&self) -> impl Iterator<Item = (&Object, &VirtualService)> {
+        self.all().filter_map(|object| match &object.body {
+            Body::VirtualService(service) => Some((object, service)),
+            _ => None,
+        })
+    }
+
     /// The labels of a namespace. Every namespace has the label of its own name, as Kubernetes gives it, written down or not.
     pub(crate) fn namespace_labels(&self, namespace: &str) -> Labels {
         let mut labels = match self.get(KindName::Namespace, "", namespace) {
@@ -209,4 +221,9 @@ pub(crate) fn full_name(service: &Key) -> String {
 /// `outbound|8080||order.shop.svc.cluster.local`, as Istio names it.
 pub(crate) fn cluster_name(service: &Key, port: u16) -> String {
     format!("outbound|{port}||{}", full_name(service))
+}
+
+/// `outbound|8080|v2|order.shop.svc.cluster.local`: the endpoints of a Service that a DestinationRule's subset selects.
+pub(crate) fn subset_cluster_name(service: &Key, port: u16, subset: &str) -> String {
+    format!("outbound|{port}|{subset}|{}", full_name(service))
 }

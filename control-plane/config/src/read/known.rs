@@ -73,6 +73,11 @@ static KINDS: &[Known] = &[
         "DestinationRule",
         Read(&["v1", "v1beta1", "v1alpha3"], |f| kinds::read_destination_rule(f).map(Body::DestinationRule)),
     ),
+    of(
+        ISTIO,
+        "VirtualService",
+        Read(&["v1", "v1beta1", "v1alpha3"], |f| kinds::read_virtual_service(f).map(Body::VirtualService)),
+    ),
     // traffic, not yet
     of("", "Endpoints", Inert),
     of("networking.k8s.io", "Ingress", Inert),
@@ -85,7 +90,6 @@ static KINDS: &[Known] = &[
     of("gateway.networking.x-k8s.io", "XListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XBackendTrafficPolicy", Inert),
     of("gateway.networking.x-k8s.io", "XMesh", Inert),
-    of(ISTIO, "VirtualService", Inert),
     of(ISTIO, "ServiceEntry", Inert),
     of(ISTIO, "Gateway", Inert),
     of(ISTIO, "Sidecar", Inert),
@@ -274,7 +278,7 @@ fn known_object(f: &mut Fields<'_>, known: &'static Known, api_version: &str) ->
 
 fn inert_hint(known: &Known) -> &'static str {
     match known.kind {
-        "Ingress" | "VirtualService" => "write an HTTPRoute, or expect traffic to flow without it",
+        "Ingress" => "write an HTTPRoute, or expect traffic to flow without it",
         "Gateway" => "write a Gateway of gateway.networking.k8s.io/v1, or expect traffic to flow without it",
         "Endpoints" => "write an EndpointSlice with the label kubernetes.io/service-name",
         _ => "traffic flows as if it were not written",
