@@ -165,12 +165,13 @@ fn add_other_hosts(outbound: &mut Outbound, index: &Index, namespace: &str, host
         let ports = merged.ports().into_iter().map(Some).chain([None]);
         for port in ports {
             let virtual_service = routes_of(Some(merged), index, namespace, port.unwrap_or(80));
-            if virtual_service.is_empty() {
-                continue;
-            }
             let with_port = |name: &String| port.map_or(name.clone(), |port| format!("{name}:{port}"));
             // a data plane refuses a table in which a domain is twice
-            let domains = names.iter().map(with_port).filter(|domain| taken.insert(domain.clone())).collect();
+            let domains: Vec<String> =
+                names.iter().map(with_port).filter(|domain| taken.insert(domain.clone())).collect();
+            if virtual_service.is_empty() || domains.is_empty() {
+                continue;
+            }
             let tunnel = tunnel(to_cluster("connect", PASSTHROUGH, Origin::default()));
             let choice = Choice { tunnel, http_routes: Vec::new(), virtual_service, default: None };
             outbound.add(with_port(&host.to_owned()), domains, choice);

@@ -181,7 +181,8 @@ impl<'s> MeshHosts<'s> {
 
     /// Whose a host is that is named in these very words.
     pub(crate) fn named(&self, host: &str) -> Option<&'s Merged<'s>> {
-        self.all().find(|(named, _)| *named == host).map(|(_, merged)| merged)
+        let wildcard = || self.wildcards.iter().find(|(wildcard, _)| *wildcard == host).map(|(_, merged)| *merged);
+        self.exact.get(host).copied().or_else(wildcard)
     }
 
     /// Every host that is named, with whose it is.
@@ -194,6 +195,9 @@ impl<'s> MeshHosts<'s> {
 /// A host of a VirtualService, in full: a short name is a Service of its namespace; `order.shop` is the Service of that name
 /// if there is one, and otherwise a host like `shop.example`.
 pub(crate) fn host_in_full(index: &Index, host: &str, namespace: &str) -> String {
+    if host == "*" || host.starts_with('[') {
+        return host.to_owned();
+    }
     let full = full_host(host, namespace);
     let is_written_short = host.contains('.') && full != host;
     match is_written_short && service_of(&full).is_none_or(|(namespace, name)| index.service(namespace, name).is_none())
