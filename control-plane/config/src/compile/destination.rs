@@ -12,7 +12,7 @@ use weft_model::route::Target;
 /// Why a destination came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    NoService { host: String },
+    UnknownHost { host: String },
     NoPort { host: String, port: u16, ports: Vec<u16> },
     NoRule { host: String, subset: String },
     NoSubset { host: String, subset: String, rule: String, subsets: Vec<String> },
@@ -21,7 +21,7 @@ pub(crate) enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::NoService { host } => write!(f, "there is no Service {host}"),
+            Refusal::UnknownHost { host } => write!(f, "there is no Service {host}"),
             Refusal::NoPort { host, port, ports } => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 write!(f, "{host} has no port {port}; it has {}", ports.join(", "))
@@ -80,7 +80,7 @@ fn service<'i>(
 ) -> Result<(&'i Object, &'i Service), Refusal> {
     let full = full_host(&destination.host, namespace);
     let found = service_of(&full).and_then(|(namespace, name)| index.service(namespace, name));
-    found.ok_or(Refusal::NoService { host: full })
+    found.ok_or(Refusal::UnknownHost { host: full })
 }
 
 /// Whether requests that are met there can be sent on.

@@ -75,7 +75,7 @@ impl<'i> VirtualServices<'i> {
                 }
             }
         }
-        hosts.wildcards.sort_by_key(|(host, _)| Reverse(specificity(host)));
+        hosts.wildcards.sort_by_key(|(host, _)| (Reverse(specificity(host)), *host));
         hosts.wildcards.dedup_by_key(|(host, _)| *host);
         hosts
     }

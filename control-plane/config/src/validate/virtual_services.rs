@@ -116,7 +116,7 @@ fn check_destination(index: &Index, object: &Object, path: &str, to: &Destinatio
     let Err(refusal) = destination::check(index, namespace, to, &listening) else { return };
     let mut problem = Problem::error(to.place.clone(), path, refusal.to_string()).of(&object.key);
     problem.hint = match &refusal {
-        Refusal::NoService { host } => nearest_service(index, namespace, &to.host, host),
+        Refusal::UnknownHost { host } => nearest_service(index, namespace, &to.host, host),
         Refusal::NoPort { ports, .. } if ports.len() == 1 => Some(format!("write port: {{number: {}}}", ports[0])),
         Refusal::NoPort { .. } => None,
         Refusal::NoRule { subset, .. } => Some(format!("write a DestinationRule with subset {subset}")),

@@ -1,6 +1,7 @@
 //! VirtualServices that delegate to others.
 
 use super::*;
+use proptest::prelude::*;
 use weft_model::route::{PathMatch, StringMatch};
 
 /// The routes of `order`'s callers: one entry that delegates with these fields, to a delegate of these entries.
@@ -87,4 +88,61 @@ fn a_delegate_that_is_not_there_has_no_routes() {
     let root = virtual_service("shop/v", "hosts: [order], http: [{delegate: {name: gone}}]");
     let held = sidecar(&format!("{}{root}", service("shop/order", PORT_8080)), "shop");
     assert_eq!(names(held.routes("outbound", "order")), ["default"]);
+}
+
+/// Entries of `match`, in flow style.
+fn entry() -> impl Strategy<Value = String> {
+    let uri =
+        prop::sample::select(vec!["", "{prefix: /}", "{prefix: /a}", "{prefix: /a/b}", "{exact: /a}", "{exact: /a/b}"]);
+    let method = prop::sample::select(vec!["", "{exact: GET}", "{exact: PUT}", "{regex: GET|PUT}"]);
+    let header = prop::sample::select(vec!["", "{exact: '1'}", "{prefix: '1'}", "{}"]);
+    (uri, any::<bool>(), method, header).prop_map(|(uri, ignore_case, method, header)| {
+        let field =
+            |name: &str, value: &str| if value.is_empty() { String::new() } else { format!("{name}: {value}, ") };
+        let headers = if header.is_empty() { String::new() } else { format!("headers: {{x: {header}}}, ") };
+        format!("{{{}{}{headers}ignoreUriCase: {ignore_case}}}", field("uri", uri), field("method", method))
+    })
+}
+
+fn entries() -> impl Strategy<Value = String> {
+    prop::collection::vec(entry(), 1..4).prop_map(|entries| format!("match: [{}]", entries.join(", ")))
+}
+
+/// Whether a rule with these matches takes the request.
+fn takes(table: &RouteTable, path: &str, method: &str, header: Option<&str>) -> bool {
+    let table = weft_policy::route::Table::compile(table).expect("what was read compiles");
+    let value = |value: &str| http::HeaderValue::from_str(value).expect("a plain value");
+    let headers = header.map(|text| (http::HeaderName::from_static("x"), value(text))).into_iter().collect();
+    let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
+    let head = weft_policy::route::Head { host: "order", path, query: None, method: &method, headers: &headers };
+    table.find(&head).is_ok_and(|at| table.routes()[at].name != "default")
+}
+
+proptest! {
+    #[test]
+    fn what_a_delegates_route_takes_both_sides_take(
+        root in entries(),
+        leaf in entries(),
+        path in prop::sample::select(vec!["/", "/a", "/A", "/a/b", "/A/b", "/a/b/c", "/c"]),
+        method in prop::sample::select(vec!["GET", "PUT", "POST"]),
+        header in prop::option::of(prop::sample::select(vec!["1", "12", "2"])),
+    ) {
+        let alone = |entries: &str| {
+            let spec = format!("hosts: [order], http: [{{{entries}, route: [{{destination: {{host: order}}}}]}}]");
+            let yaml = format!("{}{}", service("shop/order", PORT_8080), virtual_service("shop/v", &spec));
+            sidecar(&yaml, "shop").table("outbound").clone()
+        };
+        let joined = RouteTable {
+            name: "joined".into(),
+            virtual_hosts: vec![weft_model::route::VirtualHost {
+                name: "order".into(),
+                domains: vec!["order".into()],
+                routes: routes(&root, &format!("{{{leaf}, {TO_CANARY}}}")),
+            }],
+        };
+        if takes(&joined, path, method, header) {
+            prop_assert!(takes(&alone(&root), path, method, header), "the root does not take {path}: {root}");
+            prop_assert!(takes(&alone(&leaf), path, method, header), "the delegate does not take {path}: {leaf}");
+        }
+    }
 }

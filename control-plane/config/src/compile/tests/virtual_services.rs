@@ -354,3 +354,27 @@ fn at_an_https_listener_the_scheme_and_the_ports_are_its_own() {
     assert_eq!(names(secure), ["secure"]);
     assert!(matches!(&secure[0].action, Action::Redirect(Redirect { port: Some(443), .. })), "{secure:?}");
 }
+
+#[test]
+fn a_data_plane_takes_all_that_was_read() {
+    let whole = include_str!("../../kinds/virtual_service/tests/whole.yaml");
+    let held = sidecar(&format!("{}{whole}", services()), "shop");
+    let table = held.table(TABLE);
+    weft_policy::route::Table::compile(table).unwrap();
+    for route in table.virtual_hosts.iter().flat_map(|host| &host.routes) {
+        weft_policy::edits::Edits::compile(&route.request_headers).unwrap();
+        if let Some(cors) = &route.cors {
+            weft_policy::cors::Policy::compile(cors).unwrap();
+        }
+        match &route.action {
+            Action::Forward(Forward { rewrite, .. }) => {
+                let path = rewrite.path.as_ref();
+                path.map(|path| weft_policy::rewrite::Rewrite::compile(path, &route.matches.path)).transpose().unwrap();
+            }
+            Action::Redirect(redirect) => {
+                weft_policy::redirect::Redirection::compile(redirect, &route.matches.path).unwrap();
+            }
+            Action::Respond(_) => {}
+        }
+    }
+}

@@ -142,11 +142,12 @@ fn join_matches(root: &VirtualMatch, leaf: &VirtualMatch) -> VirtualMatch {
     };
     let mut source_labels = root.source_labels.clone();
     source_labels.extend(leaf.source_labels.clone());
+    let of_uri = if leaf.uri.is_some() { leaf } else { root };
     VirtualMatch {
         place: leaf.place.clone(),
         name: join_names(&root.name, &leaf.name),
-        uri: leaf.uri.clone().or_else(|| root.uri.clone()),
-        ignore_uri_case: root.ignore_uri_case || leaf.ignore_uri_case,
+        uri: of_uri.uri.clone(),
+        ignore_uri_case: of_uri.ignore_uri_case,
         scheme: leaf.scheme.clone().or_else(|| root.scheme.clone()),
         method: leaf.method.clone().or_else(|| root.method.clone()),
         authority: leaf.authority.clone().or_else(|| root.authority.clone()),
