@@ -165,12 +165,14 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
     let metadata = metadata.as_ref();
     let discovery = read_discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment)?;
     let http = http::decode(typed_extension_protocol_options)?;
-    let (balancer, balancing) = match (&discovery, LbPolicy::try_from(lb_policy), &lb_config) {
-        (Discovery::Forward, Ok(LbPolicy::ClusterProvided), None) => (Balancer::default(), Balancing::default()),
-        _ => {
-            let ours = (ours::read(metadata, BALANCER)?, ours::read(metadata, FAILS_ON_PANIC)?);
-            balancer::decode((lb_policy, lb_config), common_lb_config, ours)?
+    let (balancer, balancing) = if discovery == Discovery::Forward {
+        if lb_policy != LbPolicy::ClusterProvided as i32 {
+            return refuse("lb_policy", "only CLUSTER_PROVIDED goes with a dynamic forward proxy");
         }
+        (Balancer::default(), Balancing::default())
+    } else {
+        let ours = (ours::read(metadata, BALANCER)?, ours::read(metadata, FAILS_ON_PANIC)?);
+        balancer::decode((lb_policy, lb_config), common_lb_config, ours)?
     };
     if balancing.locality == LocalityRule::Weighted && discovery != Discovery::Eds {
         return refuse(

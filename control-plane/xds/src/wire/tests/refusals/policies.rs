@@ -128,6 +128,16 @@ fn balancers_that_envoy_would_refuse_are_refused() {
 }
 
 #[test]
+fn a_forward_proxy_with_a_balancer_of_its_own_is_refused() {
+    let mut forward = Cluster::new("c");
+    forward.discovery = weft_model::cluster::Discovery::Forward;
+    let said = refusal(Resource::Cluster(forward), |cluster: &mut cds::Cluster| {
+        cluster.lb_policy = cds::cluster::LbPolicy::RoundRobin as i32;
+    });
+    assert_eq!(said, "lb_policy: only CLUSTER_PROVIDED goes with a dynamic forward proxy");
+}
+
+#[test]
 fn limits_of_connection_pools_and_of_one_priority_per_host_are_refused() {
     let said = refused(|cluster| {
         cluster.circuit_breakers.as_mut().unwrap().thresholds[1].max_connection_pools = number(1);
