@@ -10,13 +10,14 @@ use weft_config::{Severity, merge, read, validate};
 type Files = BTreeMap<String, String>;
 
 fn lay(files: &mut Files, from: &Path, below: &str) {
-    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
-        let path = entry.unwrap().path();
-        let name = format!("{below}/{}", path.file_name().unwrap().to_str().unwrap());
+    let entries = fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    for path in entries.map(|entry| entry.expect("a folder that was opened is listed").path()) {
+        let name = format!("{below}/{}", path.file_name().expect("an entry has a name").display());
         if path.is_dir() {
             lay(files, &path, &name);
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            files.insert(name, fs::read_to_string(&path).unwrap());
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            files.insert(name, text);
         }
     }
 }
