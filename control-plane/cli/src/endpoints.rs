@@ -10,6 +10,7 @@ mod report;
 mod tests;
 
 use crate::check::Output;
+use crate::look::print;
 use anyhow::bail;
 use clap::Args;
 use report::Report;
@@ -53,8 +54,8 @@ pub(crate) async fn run(args: EndpointsArgs) -> anyhow::Result<ExitCode> {
         bail!("{}", report.unknown());
     }
     match args.output {
-        Output::Text => anstream::print!("{}", report.text()),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Text => print(report.text())?,
+        Output::Json => print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
     Ok(if report.all_answered() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
