@@ -6,6 +6,8 @@
 //! - Beside a retry policy, the backend timeout travels in our metadata, with the policy's own `per_try_timeout`. A
 //!   stock Envoy is given the policy's, or else the backend's, which there ends when the response starts.
 //!
+//! A minimal wait is no field of Envoy's either, and travels in our metadata: a stock Envoy waits as the back-off alone says.
+//!
 //! Normal form: times of 0 are `None`, a back-off is at least 1 ms and no longer than its own longest one, `host_selection_attempts` are at least 1,
 //! headers that tell when to come back are at least one.
 
@@ -39,16 +41,20 @@ pub(super) struct Ours {
     idempotent_only: bool,
     backend_timeout: Option<Duration>,
     per_try_timeout: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_wait: Option<Duration>,
 }
 
 /// `None` when there is nothing that Envoy does not know.
 pub(super) fn ours(forward: &Forward) -> Option<Ours> {
     let policy = forward.retry.as_ref()?;
     let (idempotent_only, backend_timeout) = (policy.idempotent_only, forward.backend_timeout);
-    (idempotent_only || backend_timeout.is_some()).then_some(Ours {
+    let min_wait = some(policy.min_wait);
+    (idempotent_only || backend_timeout.is_some() || min_wait.is_some()).then_some(Ours {
         idempotent_only,
         backend_timeout,
         per_try_timeout: policy.per_try_timeout,
+        min_wait,
     })
 }
 
@@ -88,7 +94,12 @@ fn bare(timeout: Duration) -> Option<rds::RetryPolicy> {
 }
 
 fn time(time: Option<Duration>) -> Option<envoy_types::pb::google::protobuf::Duration> {
-    time.filter(|time| !time.is_zero()).map(parts::duration)
+    time.and_then(some).map(parts::duration)
+}
+
+/// A time of 0 is none.
+fn some(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
 }
 
 fn encode_priority(update_frequency: u32) -> RetryPriority {
@@ -135,15 +146,16 @@ pub(super) fn decode(
         return Ok((None, timeout));
     }
     let policy = decode_policy(policy).at("retry_policy")?;
-    let ours = ours.unwrap_or(Ours { idempotent_only: false, backend_timeout: None, per_try_timeout: timeout });
-    let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
+    let none = Ours { idempotent_only: false, backend_timeout: None, per_try_timeout: timeout, min_wait: None };
+    let ours = ours.unwrap_or(none);
     let policy = RetryPolicy {
-        per_try_timeout: some(ours.per_try_timeout),
+        per_try_timeout: ours.per_try_timeout.and_then(some),
         hedge_on_per_try_timeout: hedges,
         idempotent_only: ours.idempotent_only,
+        min_wait: ours.min_wait.unwrap_or_default(),
         ..policy
     };
-    Ok((Some(policy), some(ours.backend_timeout)))
+    Ok((Some(policy), ours.backend_timeout.and_then(some)))
 }
 
 fn read_hedging(policy: rds::HedgePolicy) -> Decoded<bool> {
