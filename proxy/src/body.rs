@@ -4,6 +4,7 @@
 //! Neither holds more than the frame that it passes on.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,8 @@ pub(crate) struct Meter {
     /// Bumped by everything that moves, so that an observer can tell a quiet stream.
     moves: Cell<u32>,
     seen: Cell<(u32, Option<Instant>)>,
+    /// What the route says of quiet streams instead of the listener; zero: never too long.
+    idle: Cell<Option<Duration>>,
     /// When the answer must be complete.
     deadline: Cell<Option<Instant>>,
     expired: Cell<Option<Expiry>>,
@@ -51,7 +54,12 @@ impl Meter {
         if self.deadline.get().is_some_and(|deadline| now >= deadline) {
             return Some(Expiry::Deadline);
         }
+        let idle_limit = self.idle.get().or(idle_limit).filter(|limit| !limit.is_zero());
         idle_limit.is_some_and(|limit| self.is_quiet(now, limit)).then_some(Expiry::Idle)
+    }
+
+    pub(crate) fn limit_idle(&self, idle: Option<Duration>) {
+        self.idle.set(idle);
     }
 
     pub(crate) fn moved(&self) {
@@ -97,6 +105,108 @@ pub(crate) enum RequestBody {
     Streaming(Box<Streaming>),
     /// The copy that a mirror is sent.
     Copied(mpsc::Receiver<Bytes>),
+    /// One that is kept as it passes, from its beginning.
+    Kept {
+        kept: Rc<RefCell<Kept>>,
+        at: usize,
+    },
+}
+
+/// A body that is kept as it passes, so that another try may have it again; up to a limit.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    source: Box<Streaming>,
+    pieces: Vec<Piece>,
+    room: usize,
+    ended: bool,
+    /// It was longer than the limit: what is not there any more cannot be sent again.
+    lost: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Kept {
+    /// Whether all that has passed is still here.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) -> bool {
+        let (piece, length) = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => (Piece::Data(data.clone()), data.len()),
+            (None, Some(trailers)) => (Piece::Trailers(trailers.clone()), 0),
+            (None, None) => return false,
+        };
+        if self.lost || length > self.room {
+            self.lost = true;
+            self.pieces = Vec::new();
+            return false;
+        }
+        self.room -= length;
+        self.pieces.push(piece);
+        true
+    }
+
+    fn poll_frame(&mut self, at: &mut usize, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.pieces.get(*at) {
+            *at += 1;
+            let frame = match piece.clone() {
+                Piece::Data(data) => Frame::data(data),
+                Piece::Trailers(trailers) => Frame::trailers(trailers),
+            };
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.source.poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => *at += usize::from(self.keep(frame)),
+            Some(Err(_)) => self.lost = true,
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self, at: usize) -> SizeHint {
+        let kept: u64 = self.pieces.iter().skip(at).map(Piece::length).sum();
+        match self.source.body.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + kept),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Piece {
+    fn length(&self) -> u64 {
+        match self {
+            Piece::Data(data) => data.len() as u64,
+            Piece::Trailers(_) => 0,
+        }
+    }
+}
+
+impl Streaming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Streaming { body, meter, mirrors } = self;
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        meter.moved();
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    meter.received.set(meter.received.get() + data.len() as u64);
+                    mirrors.retain(|mirror| mirror.try_send(data.clone()).is_ok());
+                }
+            }
+            Some(Err(_)) => meter.broken.set(true),
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
 }
 
 /// A caller's body on its way. Boxed, so that requests without one stay small: they are moved a lot.
@@ -123,7 +233,56 @@ impl RequestBody {
                 streaming.mirrors.push(sender);
                 RequestBody::Copied(receiver)
             }
-            RequestBody::Empty | RequestBody::Copied(_) => RequestBody::Empty,
+            RequestBody::Empty | RequestBody::Copied(_) | RequestBody::Kept { .. } => RequestBody::Empty,
+        }
+    }
+}
+
+/// What the tries of one request are given as its body.
+pub(crate) enum Supply {
+    /// There is none.
+    Empty,
+    /// Only one try can have it. `None`: it has.
+    Once(Option<RequestBody>),
+    /// Every try, as long as it is whole.
+    Again(Rc<RefCell<Kept>>),
+}
+
+impl Supply {
+    /// For one try, or for several that share at most so many bytes.
+    pub(crate) fn of(body: RequestBody, keep_bytes: Option<usize>) -> Supply {
+        match (body, keep_bytes) {
+            (RequestBody::Empty, _) => Supply::Empty,
+            (RequestBody::Streaming(source), Some(room)) => {
+                let kept = Kept { source, pieces: Vec::new(), room, ended: false, lost: false };
+                Supply::Again(Rc::new(RefCell::new(kept)))
+            }
+            (body, _) => Supply::Once(Some(body)),
+        }
+    }
+
+    /// The body for the next try; `None` when it cannot be had again.
+    pub(crate) fn take(&mut self) -> Option<RequestBody> {
+        match self {
+            Supply::Empty => Some(RequestBody::Empty),
+            Supply::Once(body) => body.take(),
+            Supply::Again(kept) => kept.borrow().is_whole().then(|| RequestBody::Kept { kept: kept.clone(), at: 0 }),
+        }
+    }
+
+    /// A try did not send any of it.
+    pub(crate) fn give_back(&mut self, unsent: RequestBody) {
+        if let Supply::Once(body) = self {
+            *body = Some(unsent);
+        }
+    }
+
+    /// Whether the next try could have it.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        match self {
+            Supply::Empty => true,
+            Supply::Once(body) => body.is_some(),
+            Supply::Again(kept) => kept.borrow().is_whole(),
         }
     }
 }
@@ -139,23 +298,8 @@ impl Body for RequestBody {
         match &mut *self {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Copied(data) => data.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
-            RequestBody::Streaming(streaming) => {
-                let Streaming { body, meter, mirrors } = &mut **streaming;
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                meter.moved();
-                match &frame {
-                    Some(Ok(frame)) => {
-                        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        meter.received.set(meter.received.get() + bytes);
-                        if let Some(data) = frame.data_ref() {
-                            mirrors.retain(|mirror| mirror.try_send(data.clone()).is_ok());
-                        }
-                    }
-                    Some(Err(_)) => meter.broken.set(true),
-                    None => {}
-                }
-                Poll::Ready(frame)
-            }
+            RequestBody::Streaming(streaming) => streaming.poll_frame(cx),
+            RequestBody::Kept { kept, at } => kept.borrow_mut().poll_frame(at, cx),
         }
     }
 
@@ -164,6 +308,10 @@ impl Body for RequestBody {
             RequestBody::Empty => true,
             RequestBody::Streaming(streaming) => streaming.body.is_end_stream(),
             RequestBody::Copied(_) => false,
+            RequestBody::Kept { kept, at } => {
+                let kept = kept.borrow();
+                kept.pieces.len() == *at && (kept.ended || kept.source.body.is_end_stream())
+            }
         }
     }
 
@@ -172,6 +320,7 @@ impl Body for RequestBody {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Streaming(streaming) => streaming.body.size_hint(),
             RequestBody::Copied(_) => SizeHint::default(),
+            RequestBody::Kept { kept, at } => kept.borrow().size_hint(*at),
         }
     }
 }

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
+use weft_model::endpoint::Locality;
 use weft_model::{Kind, Resource};
 use weft_policy::Dice;
 use weft_xds::client::{Held, Nack, Sink};
@@ -26,6 +27,10 @@ pub(crate) struct Configurator {
     held: watch::Sender<Held>,
     resolved: BTreeMap<String, Arc<Resource>>,
     dice: Dice,
+    /// Where this proxy runs.
+    own: Arc<Locality>,
+    /// Behind the hashes of rate limiters' keys.
+    secret: [u64; 2],
 }
 
 /// A listener's sockets, one for each worker.
@@ -43,7 +48,10 @@ impl Configurator {
         seed: u64,
     ) -> Configurator {
         let (bound, held, resolved) = (BTreeMap::new(), watch::Sender::default(), BTreeMap::new());
-        Configurator { shared, sockets, workers, bound, held, resolved, dice: Dice::new(seed) }
+        let mut dice = Dice::new(seed);
+        let own = Arc::new(shared.settings.node.locality.clone());
+        let secret = [dice.next_u64(), dice.next_u64()];
+        Configurator { shared, sockets, workers, bound, held, resolved, dice, own, secret }
     }
 
     /// What is in service, for whoever follows it.
@@ -62,7 +70,8 @@ impl Configurator {
 
     fn apply(&mut self, held: &Held) -> Result<(), Vec<Nack>> {
         let previous = self.shared.snapshot.load_full();
-        let inputs = Inputs { held, resolved: &self.resolved };
+        let (own, seed, now) = (&self.own, self.secret, Instant::now());
+        let inputs = Inputs { held, resolved: &self.resolved, own, seed, now };
         let (next, refused) = Snapshot::build(&inputs, &previous, &mut self.dice);
         if !refused.is_empty() {
             self.shared.telemetry.metrics.config_rejected(refused.len() as u64);

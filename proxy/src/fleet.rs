@@ -1,7 +1,7 @@
 //! The worker threads of one data plane, and their end.
 
 use crate::shared::Shared;
-use crate::worker::{self, Command};
+use crate::worker::{self, Command, Place};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -15,15 +15,17 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts one thread for each worker.
     pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Fleet> {
-        let mut fleet = Fleet { commands: Vec::new(), threads: Vec::new() };
-        for number in 0..shared.settings.workers.max(1) {
-            let (sender, receiver) = mpsc::unbounded_channel();
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..shared.settings.workers.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
+        let mut fleet = Fleet { commands: senders.clone(), threads: Vec::new() };
+        for (number, commands) in receivers.into_iter().enumerate() {
+            let place =
+                Place { number, fleet: senders.iter().map(mpsc::UnboundedSender::downgrade).collect(), commands };
             let shared = shared.clone();
             let seed = fastrand::u64(..);
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || worker::run(shared, seed, receiver))?;
-            fleet.commands.push(sender);
+                .spawn(move || worker::run(shared, seed, place))?;
             fleet.threads.push(thread);
         }
         Ok(fleet)

@@ -1,15 +1,20 @@
 //! Does what an [`Exchange`] decides: *pick an endpoint, send, settle*, until there is an answer.
 
-use crate::body::RequestBody;
+use crate::attempt::Attempt;
+use crate::body::{RequestBody, Supply};
 use crate::connection::Connection;
 use crate::exchange::{Decision, Exchange, Failure, Verdict};
 use crate::head;
-use crate::live::LiveCluster;
+use crate::live::Counts;
 use crate::mirror;
+use crate::plan::{KEEP_BYTES, Plan};
 use crate::rejection::Rejection;
-use crate::response::{ResponseBody, grpc_status};
+use crate::response::ResponseBody;
 use crate::source::Source;
+use crate::table::CompiledForward;
+use crate::telemetry::flags::{Flag, Flags};
 use crate::upgrade;
+use crate::upstream::Wanted;
 use crate::worker::WorkerEndpoint;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
@@ -18,10 +23,12 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 use weft_model::cluster::{Discovery, Protocol};
+use weft_model::fault::AbortWith;
+use weft_policy::breaker::Permit;
 
 /// Serves one request. What cannot be answered any more is cut by its body's error, never by this future's.
 ///
@@ -43,6 +50,11 @@ pub(crate) async fn serve(
         }
         Err(rejection) => return Ok(refuse(exchange, rejection)),
     }
+    if let Some(fault) = &exchange.fault
+        && let Err(rejection) = suffer(fault.delay, fault.abort, &mut exchange.ending.flags).await
+    {
+        return Ok(refuse(exchange, rejection));
+    }
     if parts.method == Method::CONNECT {
         return Ok(Box::pin(upgrade::connect(exchange, parts)).await);
     }
@@ -56,12 +68,12 @@ pub(crate) async fn serve(
         Err(rejection) => return Ok(refuse(exchange, rejection)),
     };
     let body = mirror::copy(&exchange, &parts, RequestBody::new(body, &exchange.meter));
-    let mut request = Some(Request::from_parts(parts, body));
-    let timeout = exchange.forwarding().and_then(|(_, forward, _)| forward.model.request_timeout);
+    let mut supply = Supply::of(body, exchange.plan.attempts.is_some().then_some(KEEP_BYTES));
+    let timeout = exchange.plan.timeouts.global;
     let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep_until((exchange.began + timeout).into())));
     let outcome = {
         let meter = exchange.meter.clone();
-        let mut attempts = pin!(attempts(&mut exchange, &mut request, over_http2));
+        let mut attempts = pin!(attempts(&mut exchange, &mut parts, &mut supply, over_http2));
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = attempts.as_mut().poll(cx) {
                 return Poll::Ready(outcome);
@@ -76,61 +88,131 @@ pub(crate) async fn serve(
         })
         .await
     };
+    if let Err(Rejection::RequestTimeout) = outcome {
+        exchange.timed_out();
+    }
     Ok(match outcome {
         Ok(response) => respond(exchange, response, deadline),
         Err(rejection) => refuse(exchange, rejection),
     })
 }
 
+/// Delays and aborts as the route's fault says.
+async fn suffer(delay: Option<Duration>, abort: Option<AbortWith>, flags: &mut Flags) -> Result<(), Rejection> {
+    if let Some(delay) = delay {
+        *flags |= Flags::from(Flag::DelayInjected);
+        tokio::time::sleep(delay).await;
+    }
+    abort.map_or(Ok(()), |abort| Err(Rejection::FaultInjected(abort)))
+}
+
 /// Offers the request to one endpoint after the other, as long as the exchange wants it.
 async fn attempts(
     exchange: &mut Exchange,
-    request: &mut Option<Request<RequestBody>>,
+    parts: &mut request::Parts,
+    supply: &mut Supply,
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
-    let backend_timeout = exchange.forwarding().and_then(|(_, forward, _)| forward.model.backend_timeout);
     loop {
         if exchange.cluster()?.spec.discovery == Discovery::Forward {
-            pass_through(exchange, request).await?;
+            pass_through(exchange, parts).await?;
         } else {
             exchange.next_attempt()?;
         }
-        let Some(attempt) = &exchange.attempt else { return Err(Rejection::NoRoute) };
-        let outcome = match backend_timeout {
-            None => send(&attempt.host, &attempt.cluster, request, over_http2).await,
-            Some(timeout) => {
-                let once = Box::pin(send(&attempt.host, &attempt.cluster, request, over_http2));
-                match tokio::time::timeout(timeout, once).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Rejection::BackendTimeout),
+        exchange.tell_next_hop(&mut parts.headers);
+        let mut body = supply.take();
+        let answer = once(exchange, parts, &mut body, over_http2).await;
+        let after = match answer {
+            Ok(response) => {
+                exchange.heard(&response);
+                match exchange.settle_answer(&response, &parts.method, supply.is_at_hand()) {
+                    None => return Ok(response),
+                    Some(after) => {
+                        discard(exchange, response.into_body());
+                        after
+                    }
+                }
+            }
+            Err(rejection) => {
+                let failure = Failure { rejection, unsent: body.is_some() };
+                // A body that came back was not begun on: another endpoint may have it.
+                if let Some(unsent) = body {
+                    supply.give_back(unsent);
+                }
+                match exchange.settle(failure, &parts.method, supply.is_at_hand()) {
+                    Verdict::TryAnother { after } => after,
+                    Verdict::GiveUp(rejection) => return Err(rejection),
                 }
             }
         };
-        let rejection = match outcome {
-            Ok(response) => return Ok(response),
-            Err(rejection) => rejection,
-        };
-        // A request that came back was not begun on: another endpoint may have it.
-        if let Verdict::GiveUp(rejection) = exchange.settle(Failure { rejection, unsent: request.is_some() }) {
-            return Err(rejection);
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
         }
     }
 }
 
+/// One try, within its time.
+async fn once(
+    exchange: &mut Exchange,
+    parts: &mut request::Parts,
+    body: &mut Option<RequestBody>,
+    over_http2: bool,
+) -> Result<Response<Source>, Rejection> {
+    let Some((_, forward, _)) = exchange.forwarding() else { return Err(Rejection::NoRoute) };
+    let priority = forward.model.priority;
+    let limit = match (exchange.plan.timeouts.per_try, forward.model.backend_timeout) {
+        (Some(per_try), Some(backend)) if backend < per_try => Some((backend, Rejection::BackendTimeout)),
+        (Some(per_try), _) => Some((per_try, Rejection::PerTryTimeout)),
+        (None, Some(backend)) => Some((backend, Rejection::BackendTimeout)),
+        (None, None) => None,
+    };
+    let keeps = exchange.plan.attempts.is_some();
+    let worker = exchange.connection.worker.clone();
+    let Some(attempt) = &mut exchange.attempt else { return Err(Rejection::NoRoute) };
+    let (host, cluster, now) = (attempt.host.clone(), attempt.cluster.clone(), attempt.began);
+    let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority, now };
+    let sending = Sending { parts, body, permit: &mut attempt.permit, keeps };
+    match limit {
+        None => send(&wanted, &host, sending, over_http2).await,
+        Some((limit, rejection)) => {
+            let once = Box::pin(send(&wanted, &host, sending, over_http2));
+            match tokio::time::timeout(limit, once).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    Counts::one(&cluster.state.counts.upstream_rq_per_try_timeout);
+                    Err(rejection)
+                }
+            }
+        }
+    }
+}
+
+/// Throws an answer away. Its connection is kept if the answer is short and there already.
+fn discard(exchange: &mut Exchange, mut source: Source) {
+    const FRAMES: usize = 4;
+    let quiet = &mut Context::from_waker(Waker::noop());
+    for _ in 0..FRAMES {
+        match source.poll_frame(quiet) {
+            Poll::Ready(Some(Ok(_))) if !source.is_end_stream() => {}
+            _ => break,
+        }
+    }
+    if let (Source::Leased(lease), Some(attempt)) = (source, &exchange.attempt) {
+        let worker = exchange.connection.worker.number;
+        attempt.host.pool.give_back(lease, &attempt.cluster, worker, Instant::now());
+    }
+}
+
 /// The next try goes where the request itself says.
-async fn pass_through(exchange: &mut Exchange, request: &Option<Request<RequestBody>>) -> Result<(), Rejection> {
+async fn pass_through(exchange: &mut Exchange, parts: &request::Parts) -> Result<(), Rejection> {
     let cluster = exchange.cluster()?.clone();
-    let host = request.as_ref().and_then(|request| {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        host.or_else(|| request.uri().authority().map(|authority| authority.as_str()))
-    });
-    let host = host.unwrap_or_default();
+    let host = head::host(parts).unwrap_or_default();
     let address = resolve(host, 80).await?;
     if address == exchange.connection.local {
         return Err(Rejection::ConnectFailed(format!("{host} is this proxy itself")));
     }
     let host = exchange.connection.worker.passthrough(&cluster, address);
-    exchange.attempt_at(&host, cluster, Instant::now());
+    exchange.attempt_with(Attempt::passing(host, cluster, Instant::now()));
     Ok(())
 }
 
@@ -144,33 +226,59 @@ pub(crate) async fn resolve(authority: &str, default_port: u16) -> Result<std::n
     found.next().ok_or_else(|| Rejection::ConnectFailed(format!("{authority} has no address")))
 }
 
-/// One try at one endpoint. The request is back in its place if not one byte of it was sent.
+/// What is sent, and what it holds while it is in flight.
+pub(crate) struct Sending<'s> {
+    pub(crate) parts: &'s mut request::Parts,
+    /// Still there after an error if not one byte of the request was sent.
+    pub(crate) body: &'s mut Option<RequestBody>,
+    pub(crate) permit: &'s mut Option<Permit>,
+    /// The head may be needed again.
+    pub(crate) keeps: bool,
+}
+
+/// One try at one endpoint.
 pub(crate) async fn send(
+    wanted: &Wanted<'_>,
     host: &WorkerEndpoint,
-    cluster: &LiveCluster,
-    request: &mut Option<Request<RequestBody>>,
+    sending: Sending<'_>,
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
+    let Sending { parts, body, permit, keeps } = sending;
+    let in_flight = || wanted.cluster.breaker.request(wanted.priority, wanted.now).map_err(Rejection::Overflow);
     if over_http2 {
-        let mut stream = host.pool.stream(cluster).await.map_err(Rejection::not_connected)?;
-        let sent = stream.send(request).await;
-        return match sent {
+        let mut stream = host.pool.stream(wanted).await.map_err(Rejection::unavailable)?;
+        *permit = Some(in_flight()?);
+        let kept = if keeps { parts.clone() } else { Request::new(()).into_parts().0 };
+        let whole = body.take().expect("a request's body waits in its place");
+        let request = Request::from_parts(std::mem::replace(parts, kept), whole);
+        return match stream.send(request).await {
             Ok(response) => Ok(response.map(|body| Source::Streamed { _stream: stream, body })),
-            Err(error) => Err(Rejection::not_answered(&error)),
+            Err((error, unsent)) => {
+                if let Some(request) = unsent {
+                    let (head, unsent) = request.into_parts();
+                    *parts = head;
+                    *body = Some(unsent);
+                }
+                Err(Rejection::not_answered(&error))
+            }
         };
     }
     loop {
-        let (mut lease, reused) = match host.pool.idle() {
-            Some(lease) => (lease, true),
-            None => (host.pool.fresh(cluster, Instant::now()).await.map_err(Rejection::not_connected)?, false),
-        };
-        match lease.send(request).await {
+        let (mut lease, reused) = host.pool.lease(wanted).await.map_err(Rejection::unavailable)?;
+        match in_flight() {
+            Ok(taken) => *permit = Some(taken),
+            Err(overflow) => {
+                host.pool.give_back(lease, wanted.cluster, wanted.worker.number, Instant::now());
+                return Err(overflow);
+            }
+        }
+        match lease.send(parts, body).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return Err(Rejection::UpstreamProtocol("it switches protocols without being asked".into()));
             }
             Ok(response) => return Ok(response.map(|()| Source::Leased(lease))),
             // The upstream closed a kept connection in the very moment it was lent: nobody's fault.
-            Err(_) if reused && request.is_some() => {}
+            Err(_) if reused && body.is_some() => {}
             Err(error) => return Err(Rejection::broken(&error)),
         }
     }
@@ -187,6 +295,10 @@ pub(crate) fn prepare(exchange: &mut Exchange, parts: &mut request::Parts) -> Re
         head::strip_hop_by_hop(&mut parts.headers);
     }
     introduce(exchange, parts);
+    if let Some(table) = exchange.forward_route() {
+        exchange.plan = Plan::of(exchange, table.forward(), parts);
+        exchange.meter.limit_idle(table.forward().model.idle_timeout);
+    }
     let mut new_path = None;
     let mut new_host = None;
     if let Some((route, forward, backend)) = exchange.forwarding() {
@@ -247,19 +359,30 @@ pub(crate) fn answered<B>(exchange: &mut Exchange, response: &mut Response<B>) {
     exchange.ending.status = response.status().as_u16();
     let headers = response.headers_mut();
     exchange.ending.details = "via_upstream";
-    if exchange.found.grpc {
-        exchange.ending.grpc_status = grpc_status(headers);
-    }
-    if let Some(attempt) = &exchange.attempt {
-        let took = attempt.began.elapsed();
-        exchange.ending.upstream_time = Some(took);
+    if let Some(took) = exchange.ending.upstream_time {
         let value = exchange.connection.worker.telemetry.milliseconds(took);
         headers.insert(head::X_ENVOY_UPSTREAM_SERVICE_TIME, value);
     }
     if let Some((_, forward, backend)) = exchange.forwarding() {
         forward.backend_edits[backend].response.apply(headers);
+        bind(exchange, forward, headers);
+    }
+    if exchange.ending.status == 503 && !exchange.plan.retried_outside {
+        headers.remove(head::X_WEFT_UNSENT);
     }
     edit_response(exchange, headers);
+}
+
+/// Tells the caller how it finds back to the endpoint.
+fn bind(exchange: &Exchange, forward: &CompiledForward, headers: &mut HeaderMap) {
+    for cookie in &exchange.plan.cookies {
+        headers.append(header::SET_COOKIE, cookie.clone());
+    }
+    if let (Some(session), Some(attempt)) = (&forward.session, &exchange.attempt)
+        && let Some((name, value)) = session.answer(exchange.plan.asked, attempt.endpoint().address)
+    {
+        headers.append(name, value);
+    }
 }
 
 fn edit_response(exchange: &Exchange, headers: &mut HeaderMap) {
@@ -268,6 +391,9 @@ fn edit_response(exchange: &Exchange, headers: &mut HeaderMap) {
     }
     if let Some(route) = exchange.route() {
         route.route.response_edits.apply(headers);
+    }
+    if let Some(left) = &exchange.allowance {
+        left.write(headers);
     }
     if let (Some(grant), Some(policy)) = (&exchange.grant, exchange.cors()) {
         grant.apply(policy, headers);
@@ -289,12 +415,24 @@ fn answer(
 
 /// Refuses, in words.
 pub(crate) fn refuse(mut exchange: Box<Exchange>, rejection: Rejection) -> Response<ResponseBody> {
-    let (status, headers, body) = match exchange.found.grpc {
-        true => (StatusCode::OK, rejection.grpc_headers(), String::new()),
-        false => (rejection.appearance().status, HeaderMap::new(), rejection.message() + "\n"),
-    };
+    let mut headers = rejection.headers();
+    let (mut status, mut body) = (rejection.appearance().status, String::new());
+    match exchange.found.grpc {
+        true => {
+            status = StatusCode::OK;
+            headers.extend(rejection.grpc_headers());
+        }
+        false => body = rejection.message() + "\n",
+    }
+    if exchange.plan.timeouts.alt_response && matches!(rejection, Rejection::RequestTimeout) {
+        (status, body) = (StatusCode::NO_CONTENT, String::new());
+    }
+    if exchange.plan.retried_outside && rejection.is_unsent() {
+        headers.insert(head::X_WEFT_UNSENT, HeaderValue::from_static("true"));
+    }
     let close = matches!(rejection, Rejection::BadRequest(_));
     exchange.refused(rejection);
+    exchange.ending.status = status.as_u16();
     let http1 = !exchange.http2;
     let mut response = own(exchange, status, headers, body);
     if close && http1 {

@@ -12,6 +12,11 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Tells the hops behind that this one retries, so that they need not: retries of several hops multiply.
+pub(crate) const X_WEFT_RETRY: HeaderName = HeaderName::from_static("x-weft-retry");
+/// Tells the hop before that an upstream has not begun on the request, so that it may be repeated whatever it is.
+pub(crate) const X_WEFT_UNSENT: HeaderName = HeaderName::from_static("x-weft-unsent");
+pub(crate) const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 pub(crate) const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// What one look over a request's headers found, so that each of these need not be looked up on its own.
@@ -24,6 +29,10 @@ pub(crate) struct Found {
     pub(crate) grpc: bool,
     pub(crate) request_id: bool,
     pub(crate) traceparent: bool,
+    /// One of Envoy's, which say how the request is to be treated.
+    pub(crate) x_envoy: bool,
+    /// A proxy before us retries.
+    pub(crate) retried_outside: bool,
     /// More than one `host`: nobody can say whom the request is for.
     pub(crate) hosts: bool,
 }
@@ -46,6 +55,8 @@ impl Found {
                 17 if name == header::TRANSFER_ENCODING => {
                     (found.transfer_encoding, found.hop_by_hop) = (true, true);
                 }
+                12 if *name == X_WEFT_RETRY => found.retried_outside = true,
+                length if length > 12 && name.as_str().starts_with("x-envoy-") => found.x_envoy = true,
                 _ => found.hop_by_hop |= is_hop_by_hop(name),
             }
         }

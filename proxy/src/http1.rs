@@ -13,19 +13,17 @@ mod encode;
 mod tests;
 
 use crate::body::RequestBody;
-use crate::connect::{ConnectError, connect};
-use crate::telemetry::metrics::{ConnectionCounter, OpenConnection};
+use crate::upstream::Counted;
 use bytes::{Buf, Bytes, BytesMut};
 use decode::{Body, Head};
 use encode::{Framing, Output};
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode, request};
 use http_body::{Body as _, Frame};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -71,7 +69,7 @@ pub(crate) struct Lease {
     pub(crate) served: u32,
     pub(crate) opened: Instant,
     pub(crate) idle_since: Instant,
-    _counted: OpenConnection,
+    counted: Counted,
 }
 
 /// What of a request is still to be sent.
@@ -81,14 +79,8 @@ enum Sending {
 }
 
 impl Lease {
-    pub(crate) async fn open(
-        address: SocketAddr,
-        timeout: Duration,
-        now: Instant,
-        counter: &ConnectionCounter,
-    ) -> Result<Box<Lease>, ConnectError> {
-        let stream = connect(address, timeout).await?;
-        Ok(Box::new(Lease {
+    pub(crate) fn new(stream: TcpStream, counted: Counted, now: Instant) -> Lease {
+        Lease {
             stream,
             input: BytesMut::new(),
             read_bytes: READ_BYTES,
@@ -99,33 +91,33 @@ impl Lease {
             served: 0,
             opened: now,
             idle_since: now,
-            _counted: counter.opened(),
-        }))
+            counted,
+        }
     }
 
-    /// Sends the request that is in this place and reads the head of its answer. After an error the request is in its
-    /// place again if not one byte of it was sent.
-    pub(crate) async fn send(&mut self, request: &mut Option<Request<RequestBody>>) -> Result<Response<()>, Broken> {
+    /// Sends a request and reads the head of its answer. After an error the body is in its place still if not one byte was
+    /// sent.
+    pub(crate) async fn send(
+        &mut self,
+        parts: &mut request::Parts,
+        body: &mut Option<RequestBody>,
+    ) -> Result<Response<()>, Broken> {
         self.served += 1;
         if self.served > 1 && !self.is_open() {
             return Err(self.broke(Broken::Closed));
         }
-        let (mut parts, body) = request.take().expect("a request waits in its place").into_parts();
-        let framing = Framing::of(&mut parts, &body);
+        let framing = Framing::of(parts, body.as_ref().expect("a request's body waits in its place"));
         self.output.clear();
-        encode::head(&parts, &mut self.output.head);
+        encode::head(parts, &mut self.output.head);
         let without_body = parts.method == http::Method::HEAD;
         if framing == Framing::None {
             // The whole request in one write; the upstream may have closed in this very moment, and then none of it went.
-            if let Err(error) = poll_fn(|cx| self.poll_begin(cx)).await {
-                *request = Some(Request::from_parts(parts, body));
-                return Err(error);
-            }
+            poll_fn(|cx| self.poll_begin(cx)).await?;
+            *body = None;
         } else {
-            self.sending = Sending::Body(body, framing);
+            self.sending = Sending::Body(body.take().expect("looked at above"), framing);
         }
-        let head = poll_fn(|cx| self.poll_head(cx, without_body)).await?;
-        Ok(head)
+        poll_fn(|cx| self.poll_head(cx, without_body)).await
     }
 
     /// The next piece of the answer's body, or its trailers.
@@ -177,9 +169,9 @@ impl Lease {
         matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// The transport, after the upstream agreed to an upgrade, with what was already read from it.
-    pub(crate) fn into_transport(self) -> (TcpStream, Bytes) {
-        (self.stream, self.input.freeze())
+    /// The transport, after the upstream agreed to an upgrade, with what was already read from it and what it counts as.
+    pub(crate) fn into_transport(self) -> (TcpStream, Bytes, Counted) {
+        (self.stream, self.input.freeze(), self.counted)
     }
 
     fn broke(&mut self, error: Broken) -> Broken {

@@ -104,6 +104,6 @@ fn endpoint_view(endpoint: &LiveEndpoint) -> EndpointView {
         .into(),
         weight: endpoint.weight,
         workload: format!("{}/{}", workload.namespace, workload.name).trim_matches('/').to_owned(),
-        active_requests: endpoint.active.load(Ordering::Relaxed),
+        active_requests: endpoint.experience.active.load(Ordering::Relaxed),
     }
 }

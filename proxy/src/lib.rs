@@ -14,6 +14,7 @@ pub mod settings;
 pub mod sockets;
 pub mod telemetry;
 
+mod attempt;
 mod body;
 mod configurator;
 mod connect;
@@ -28,6 +29,8 @@ mod inspect;
 mod live;
 mod mirror;
 mod nudge;
+mod outliers;
+mod plan;
 mod quiet;
 mod recorder;
 mod rejection;
@@ -99,6 +102,7 @@ impl DataPlane {
         let seed = fastrand::u64(..);
         let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), seed);
         let configurator = Arc::new(Mutex::new(configurator));
+        let held = configurator.lock().held();
         let node = shared.settings.node.clone();
         let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
         let ready = client.ready();
@@ -106,6 +110,7 @@ impl DataPlane {
             tokio::join!(
                 client.run(Intake(configurator.clone()), ended.clone()),
                 resolver::run(configurator.clone(), ended.clone()),
+                outliers::run(shared.clone(), held, ended.clone()),
                 announce(&shared, ready, ended.clone()),
             )
         };

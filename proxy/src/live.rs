@@ -1,18 +1,30 @@
 //! What a resource becomes while it serves: compiled once, with counters that survive changes of
 //! what they do not belong to.
 //!
-//! An endpoint is the same endpoint for as long as its address stays in its cluster and the way it
-//! is spoken to stays the same; then its id, its load and every worker's pool for it live on.
+//! An endpoint is the same endpoint for as long as its address stays in its cluster; then its id, what is known of it by
+//! experience ([`Experience`]) and every worker's pool for it live on, whatever else is edited. So it is with a
+//! cluster ([`ClusterState`]): an edit forgets neither what is in flight nor who is ejected.
 
+mod queue;
+mod state;
+
+pub(crate) use queue::Queue;
+pub(crate) use state::{ClusterState, Counts};
+
+use arc_swap::{ArcSwap, Guard};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
+use weft_model::balancer::Balancer;
 use weft_model::endpoint::{Endpoint, Health, Locality, Workload};
 use weft_model::{Cluster, Endpoints};
 use weft_policy::Dice;
-use weft_policy::balance::{Degree, Host, Loads, Members, Pick, Picker};
+use weft_policy::balance::{Degree, Ewma, Host, Loads, Members, NoHost, Pick, Picker};
+use weft_policy::breaker::{Breaker, HostConnections};
+use weft_policy::outlier::{Monitor, Outcome};
+use weft_policy::trip::{Admission, EndpointBreaker};
 
 /// Names an endpoint for as long as the process lives; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,149 +37,306 @@ impl EndpointId {
     }
 }
 
-/// One endpoint and its process-wide load.
+/// One endpoint, as configuration says it is and as experience shows it.
 #[derive(Debug)]
 pub(crate) struct LiveEndpoint {
     pub(crate) id: EndpointId,
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
     pub(crate) health: Health,
+    pub(crate) priority: u32,
+    pub(crate) locality: Locality,
     pub(crate) workload: Workload,
-    /// Requests in flight, over all workers.
-    pub(crate) active: Arc<AtomicU32>,
+    pub(crate) experience: Arc<Experience>,
+    /// `None`: its cluster has no such policy.
+    pub(crate) breaker: Option<Arc<EndpointBreaker>>,
+}
+
+/// What this process knows of an endpoint by itself, over all workers.
+#[derive(Debug)]
+pub(crate) struct Experience {
+    /// Requests in flight.
+    pub(crate) active: AtomicU32,
+    pub(crate) connections: HostConnections,
+    pub(crate) monitor: Arc<Monitor>,
+    /// Of clusters that balance by it.
+    pub(crate) latency: Option<Ewma>,
+    /// What active health checks found, see [`Checked`].
+    checked: AtomicU8,
+    /// When it was added.
+    since: Instant,
+}
+
+/// What active health checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Checked {
+    /// Nobody asks, or nobody has yet.
+    Unknown = 0,
+    Healthy = 1,
+    Unhealthy = 2,
+}
+
+impl Experience {
+    fn none(balancer: Balancer, now: Instant) -> Experience {
+        let latency = match balancer {
+            Balancer::PeakEwma { default_rtt, decay } => Some(Ewma::new(default_rtt, decay, now)),
+            _ => None,
+        };
+        Experience {
+            active: AtomicU32::new(0),
+            connections: HostConnections::default(),
+            monitor: Arc::new(Monitor::new(now)),
+            latency,
+            checked: AtomicU8::new(Checked::Unknown as u8),
+            since: now,
+        }
+    }
+
+    pub(crate) fn checked(&self) -> Checked {
+        match self.checked.load(Ordering::Relaxed) {
+            1 => Checked::Healthy,
+            2 => Checked::Unhealthy,
+            _ => Checked::Unknown,
+        }
+    }
+
+    pub(crate) fn check(&self, found: Checked) {
+        self.checked.store(found as u8, Ordering::Relaxed);
+    }
 }
 
 impl LiveEndpoint {
-    fn new(endpoint: &Endpoint) -> LiveEndpoint {
-        LiveEndpoint::resume(endpoint, EndpointId::next(), Arc::default())
-    }
-
-    fn resume(endpoint: &Endpoint, id: EndpointId, active: Arc<AtomicU32>) -> LiveEndpoint {
+    fn new(endpoint: &Endpoint, id: EndpointId, experience: Arc<Experience>) -> LiveEndpoint {
         LiveEndpoint {
             id,
             address: endpoint.address,
             weight: endpoint.weight,
             health: endpoint.health,
+            priority: endpoint.priority,
+            locality: endpoint.locality.clone(),
             workload: endpoint.workload.clone(),
-            active,
+            experience,
+            breaker: None,
         }
     }
 
     /// An endpoint that configuration does not know: where a pass-through request wants to go.
-    pub(crate) fn at(address: SocketAddr) -> LiveEndpoint {
-        LiveEndpoint::new(&Endpoint::at(address))
+    pub(crate) fn at(address: SocketAddr, now: Instant) -> LiveEndpoint {
+        let experience = Arc::new(Experience::none(Balancer::default(), now));
+        LiveEndpoint::new(&Endpoint::at(address), EndpointId::next(), experience)
     }
 
-    fn is(&self, endpoint: &Endpoint) -> bool {
-        self.health == endpoint.health && self.weight == endpoint.weight && self.workload == endpoint.workload
+    pub(crate) fn degree(&self) -> Degree {
+        match (self.health, self.experience.checked()) {
+            (Health::Draining, _) => Degree::Excluded,
+            (Health::Unhealthy, _) | (Health::Healthy, Checked::Unhealthy) => Degree::Unhealthy,
+            (Health::Healthy, _) if self.experience.monitor.is_ejected() => Degree::Unhealthy,
+            (Health::Healthy, _) => Degree::Healthy,
+        }
     }
 }
 
 /// A request in flight at an endpoint.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<AtomicU32>);
+pub(crate) struct InFlight(Arc<Experience>);
 
 impl InFlight {
     pub(crate) fn at(endpoint: &LiveEndpoint) -> InFlight {
-        endpoint.active.fetch_add(1, Ordering::Relaxed);
-        InFlight(endpoint.active.clone())
+        endpoint.experience.active.fetch_add(1, Ordering::Relaxed);
+        InFlight(endpoint.experience.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// Picks after the first for a host that a request has not met (Istio's `host_selection_retry_max_attempts`).
-const ATTEMPTS: u32 = 5;
 
 /// A cluster with its endpoints.
 #[derive(Debug)]
 pub(crate) struct LiveCluster {
     pub(crate) spec: Arc<Cluster>,
     pub(crate) endpoints: Vec<Arc<LiveEndpoint>>,
-    /// Those that new requests may go to.
-    pub(crate) healthy: Vec<Arc<LiveEndpoint>>,
-    /// Over the healthy ones.
-    pub(crate) picker: Picker,
+    /// Of the endpoints, in their order.
+    monitors: Vec<Arc<Monitor>>,
+    pub(crate) breaker: Breaker,
+    pub(crate) state: Arc<ClusterState>,
+    picking: ArcSwap<Picking>,
+    locality_weights: Vec<(Locality, u32)>,
+    /// Where this proxy runs.
+    own: Arc<Locality>,
+}
+
+/// Whom to pick, as of some generation of what is known of the endpoints.
+#[derive(Debug)]
+struct Picking {
+    picker: Picker,
+    generation: u64,
+}
+
+/// What a cluster is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) spec: Arc<Cluster>,
+    pub(crate) discovered: Option<&'a Endpoints>,
+    pub(crate) own: Arc<Locality>,
+}
+
+/// The endpoint that was picked, and its place in the cluster.
+pub(crate) struct Picked<'c> {
+    pub(crate) endpoint: &'c Arc<LiveEndpoint>,
+    pub(crate) place: usize,
+    pub(crate) admission: Admission,
 }
 
 impl LiveCluster {
-    /// A cluster of these endpoints; what it shares with `previous` lives on.
+    /// A cluster of these parts; what it shares with `previous` lives on.
     pub(crate) fn build(
-        spec: Arc<Cluster>,
-        members: &[Endpoint],
+        parts: Parts<'_>,
         previous: Option<&LiveCluster>,
+        now: Instant,
         dice: &mut Dice,
     ) -> LiveCluster {
-        // Another protocol or deadline means other connections: the endpoints start anew.
-        let previous = previous
-            .filter(|old| old.spec.protocol == spec.protocol && old.spec.connect_timeout == spec.connect_timeout);
-        let known: HashMap<SocketAddr, &Arc<LiveEndpoint>> = previous
-            .map(|old| old.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect())
-            .unwrap_or_default();
-        let endpoints: Vec<Arc<LiveEndpoint>> = members
-            .iter()
-            .map(|member| match known.get(&member.address) {
-                Some(old) if old.is(member) => Arc::clone(old),
-                Some(old) => Arc::new(LiveEndpoint::resume(member, old.id, old.active.clone())),
-                None => Arc::new(LiveEndpoint::new(member)),
-            })
-            .collect();
-        let healthy: Vec<_> = endpoints.iter().filter(|one| one.health == Health::Healthy).cloned().collect();
-        let picker = picker(&spec, &healthy, dice);
-        LiveCluster { spec, endpoints, healthy, picker }
+        let Parts { spec, discovered, own } = parts;
+        let members = match &spec.discovery {
+            weft_model::cluster::Discovery::Static(members) => members.as_slice(),
+            _ => discovered.map_or(&[][..], |endpoints| &endpoints.endpoints),
+        };
+        let endpoints = carry_over(&spec, members, previous, now);
+        let monitors = endpoints.iter().map(|endpoint| endpoint.experience.monitor.clone()).collect();
+        let state = previous.map_or_else(|| Arc::new(ClusterState::new(&spec, now)), |old| old.state.clone());
+        let breaker = match previous {
+            Some(old) => Breaker::resume(spec.breakers, &old.breaker, now),
+            None => Breaker::new(spec.breakers, now),
+        };
+        let locality_weights = discovered.map(|endpoints| endpoints.locality_weights.clone()).unwrap_or_default();
+        let picker = picker(&spec, &endpoints, &locality_weights, &own, now, dice);
+        let picking = ArcSwap::from_pointee(Picking { picker, generation: state.generation() });
+        let cluster = LiveCluster { spec, endpoints, monitors, breaker, state, picking, locality_weights, own };
+        if previous.is_some_and(|old| old.spec.outlier != cluster.spec.outlier) {
+            cluster.state.set_outlier_policy(&cluster, now);
+        }
+        cluster
     }
 
-    /// The endpoint that the next request goes to, not one of `tried` if there is another.
-    pub(crate) fn pick(&self, dice: &mut Dice, tried: &[EndpointId]) -> Option<&Arc<LiveEndpoint>> {
-        let met = |index: usize| tried.contains(&self.healthy[index].id);
-        let request = Pick { avoid: (!tried.is_empty()).then_some(&met), attempts: ATTEMPTS, ..Pick::default() };
-        let index = self.picker.pick(&request, &InFlightOf(&self.healthy), dice).ok()?;
-        Some(&self.healthy[index])
+    /// The endpoint that the next try goes to. One whose breaker is open is passed over.
+    pub(crate) fn pick(&self, request: &Pick<'_>, now: Instant, dice: &mut Dice) -> Result<Picked<'_>, NoHost> {
+        let picking = self.picking(now, dice);
+        let loads = LoadsOf { endpoints: &self.endpoints, now };
+        // Each endpoint may be met twice by chance before all of them are taken for refused.
+        for _ in 0..=2 * self.endpoints.len() {
+            let place = picking.picker.pick(request, &loads, dice)?;
+            let endpoint = &self.endpoints[place];
+            match endpoint.breaker.as_ref().map_or(Admission::Closed, |breaker| breaker.admit(now)) {
+                Admission::Refuse { .. } => {}
+                admission => return Ok(Picked { endpoint, place, admission }),
+            }
+        }
+        Err(NoHost::AllUnhealthy)
     }
 
-    /// The members that EDS or the cluster itself names.
-    pub(crate) fn members<'a>(spec: &'a Cluster, discovered: Option<&'a Endpoints>) -> &'a [Endpoint] {
-        match &spec.discovery {
-            weft_model::cluster::Discovery::Static(members) => members,
-            _ => discovered.map_or(&[], |endpoints| &endpoints.endpoints),
+    /// The endpoint at that address, if it may be picked at all (a caller that comes back to whom it met).
+    pub(crate) fn at(&self, address: SocketAddr) -> Option<Picked<'_>> {
+        let place = self.endpoints.iter().position(|endpoint| endpoint.address == address)?;
+        let endpoint = &self.endpoints[place];
+        (endpoint.degree() == Degree::Healthy).then_some(Picked { endpoint, place, admission: Admission::Closed })
+    }
+
+    /// Tells outlier detection how a try at that place ended.
+    pub(crate) fn report(&self, place: usize, outcome: Outcome, now: Instant, dice: &mut Dice) {
+        let (Some(policy), Some(monitor)) = (&self.spec.outlier, self.monitors.get(place)) else { return };
+        for cause in monitor.report(policy, outcome) {
+            self.state.trip(self, place, cause, now, dice);
         }
     }
-}
 
-/// Over healthy endpoints, all of one priority.
-fn picker(spec: &Cluster, healthy: &[Arc<LiveEndpoint>], dice: &mut Dice) -> Picker {
-    let nowhere = Locality::default();
-    let host = |one: &Arc<LiveEndpoint>| Host {
-        address: one.address,
-        weight: one.weight,
-        priority: 0,
-        locality: &nowhere,
-        degree: Degree::Healthy,
-        since: None,
-    };
-    let hosts: Vec<Host<'_>> = healthy.iter().map(host).collect();
-    let members = Members { hosts: &hosts, locality_weights: &[], own: &nowhere, callers: &[] };
-    Picker::new(spec.balancer, &spec.balancing, &members, Instant::now(), dice)
-}
-
-/// The loads of these endpoints.
-struct InFlightOf<'a>(&'a [Arc<LiveEndpoint>]);
-
-impl Loads for InFlightOf<'_> {
-    fn active(&self, index: usize) -> u32 {
-        self.0[index].active.load(Ordering::Relaxed)
+    pub(crate) fn monitors(&self) -> &[Arc<Monitor>] {
+        &self.monitors
     }
 
-    /// Latencies are not known: requests in flight alone count.
-    fn cost(&self, _: usize) -> f64 {
-        1.0
+    fn picking(&self, now: Instant, dice: &mut Dice) -> Guard<Arc<Picking>> {
+        let picking = self.picking.load();
+        let generation = self.state.generation();
+        let stale = picking.generation != generation || picking.picker.rebuild_at().is_some_and(|at| at <= now);
+        if !stale {
+            return picking;
+        }
+        let picker = picker(&self.spec, &self.endpoints, &self.locality_weights, &self.own, now, dice);
+        self.picking.store(Arc::new(Picking { picker, generation }));
+        self.picking.load()
+    }
+}
+
+fn carry_over(
+    spec: &Cluster,
+    members: &[Endpoint],
+    previous: Option<&LiveCluster>,
+    now: Instant,
+) -> Vec<Arc<LiveEndpoint>> {
+    // Estimates of latency are kept only by those who balance by them, with the decay that they were made for.
+    let previous = previous.filter(|old| {
+        old.spec.balancer == spec.balancer
+            || !matches!((old.spec.balancer, spec.balancer), (_, Balancer::PeakEwma { .. }))
+    });
+    let known: HashMap<SocketAddr, &Arc<LiveEndpoint>> = previous
+        .map(|old| old.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect())
+        .unwrap_or_default();
+    let breaker = |old: Option<&Arc<LiveEndpoint>>| {
+        let policy = spec.breakers.trip?;
+        let kept = old.and_then(|old| old.breaker.clone()).filter(|breaker| *breaker.policy() == policy);
+        Some(kept.unwrap_or_else(|| Arc::new(EndpointBreaker::new(policy, now))))
+    };
+    let live = |member: &Endpoint| {
+        let old = known.get(&member.address).copied();
+        let fresh = match old {
+            Some(old) => LiveEndpoint::new(member, old.id, old.experience.clone()),
+            None => LiveEndpoint::new(member, EndpointId::next(), Arc::new(Experience::none(spec.balancer, now))),
+        };
+        Arc::new(LiveEndpoint { breaker: breaker(old), ..fresh })
+    };
+    members.iter().map(live).collect()
+}
+
+fn picker(
+    spec: &Cluster,
+    endpoints: &[Arc<LiveEndpoint>],
+    locality_weights: &[(Locality, u32)],
+    own: &Locality,
+    now: Instant,
+    dice: &mut Dice,
+) -> Picker {
+    let hosts: Vec<Host<'_>> = endpoints
+        .iter()
+        .map(|one| Host {
+            address: one.address,
+            weight: one.weight,
+            priority: one.priority,
+            locality: &one.locality,
+            degree: one.degree(),
+            since: spec.balancing.slow_start.map(|_| one.experience.since),
+        })
+        .collect();
+    let members = Members { hosts: &hosts, locality_weights, own, callers: &[] };
+    Picker::new(spec.balancer, &spec.balancing, &members, now, dice)
+}
+
+/// How busy these endpoints are.
+struct LoadsOf<'a> {
+    endpoints: &'a [Arc<LiveEndpoint>],
+    now: Instant,
+}
+
+impl Loads for LoadsOf<'_> {
+    fn active(&self, index: usize) -> u32 {
+        self.endpoints[index].experience.active.load(Ordering::Relaxed)
+    }
+
+    fn cost(&self, index: usize) -> f64 {
+        self.endpoints[index].experience.latency.as_ref().map_or(1.0, |latency| latency.cost(self.now))
     }
 
     fn total(&self) -> u32 {
-        self.0.iter().map(|one| one.active.load(Ordering::Relaxed)).fold(0, u32::saturating_add)
+        self.endpoints.iter().map(|one| one.experience.active.load(Ordering::Relaxed)).fold(0, u32::saturating_add)
     }
 }

@@ -4,18 +4,21 @@
 
 use crate::body::RequestBody;
 use crate::exchange::Exchange;
-use crate::forward;
+use crate::forward::{self, Sending};
 use crate::head;
 use crate::live::LiveCluster;
 use crate::source::Source;
 use crate::table::LiveTarget;
+use crate::upstream::Wanted;
 use crate::worker::Worker;
 use http::{Request, request};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weft_model::breaker::Priority;
 use weft_model::cluster::Protocol;
+use weft_policy::balance::Pick;
 
 /// A mirror's answer is waited for, and thrown away, for so long (Envoy's default route timeout).
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,7 +47,7 @@ pub(crate) fn copy(exchange: &Exchange, parts: &request::Parts, mut body: Reques
 }
 
 async fn send(worker: Rc<Worker>, cluster: Arc<LiveCluster>, request: Request<RequestBody>, over_http2: bool) {
-    let sent = tokio::time::timeout(MIRROR_TIMEOUT, attempt(&worker, &cluster, Some(request), over_http2)).await;
+    let sent = tokio::time::timeout(MIRROR_TIMEOUT, attempt(&worker, &cluster, request, over_http2)).await;
     if !matches!(sent, Ok(Some(()))) {
         tracing::debug!(cluster = cluster.spec.name, "a mirrored request had no answer");
     }
@@ -54,17 +57,25 @@ async fn send(worker: Rc<Worker>, cluster: Arc<LiveCluster>, request: Request<Re
 async fn attempt(
     worker: &Rc<Worker>,
     cluster: &Arc<LiveCluster>,
-    mut request: Option<Request<RequestBody>>,
+    request: Request<RequestBody>,
     over_http2: bool,
 ) -> Option<()> {
-    let endpoint = cluster.pick(&mut worker.dice.borrow_mut(), &[])?.clone();
+    let endpoint = {
+        let picked = cluster.pick(&Pick::default(), Instant::now(), &mut worker.dice.borrow_mut());
+        picked.ok()?.endpoint.clone()
+    };
     let host = worker.endpoint(cluster, &endpoint);
-    let mut source = forward::send(&host, cluster, &mut request, over_http2).await.ok()?.into_body();
+    let (priority, now) = (Priority::Default, Instant::now());
+    let wanted = Wanted { worker, cluster, endpoint: &endpoint, priority, now };
+    let (mut parts, body) = request.into_parts();
+    let (mut body, mut permit) = (Some(body), None);
+    let sending = Sending { parts: &mut parts, body: &mut body, permit: &mut permit, keeps: false };
+    let mut source = forward::send(&wanted, &host, sending, over_http2).await.ok()?.into_body();
     while let Some(frame) = poll_fn(|cx| source.poll_frame(cx)).await {
         frame.ok()?;
     }
     if let Source::Leased(lease) = source {
-        host.pool.give_back(lease, cluster, Instant::now());
+        host.pool.give_back(lease, cluster, worker.number, Instant::now());
     }
     Some(())
 }

@@ -103,8 +103,8 @@ impl Recorder {
 
     /// An exchange has ended, one way or another.
     pub(crate) fn record(&self, exchange: &Exchange) {
-        let duration = exchange.began.elapsed();
         let ending = &exchange.ending;
+        let duration = ending.at.unwrap_or_else(Instant::now).saturating_duration_since(exchange.began);
         let count = |series: &Series| {
             let received = exchange.meter.received.get();
             series.request(ending.status, ending.grpc_status, ending.flags, duration, received, ending.sent);

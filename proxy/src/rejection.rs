@@ -7,10 +7,16 @@
 use crate::connect::ConnectError;
 use crate::http1::Broken;
 use crate::telemetry::flags::{Flag, Flags};
+use crate::upstream::Unavailable;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::fmt;
+use weft_model::fault::AbortWith;
+use weft_policy::balance::NoHost;
+use weft_policy::breaker::Overflow;
+use weft_policy::x_envoy;
 
 /// The reasons for which this proxy answers a request itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Rejection {
     /// The head of the request breaks HTTP's rules.
     BadRequest(&'static str),
@@ -27,7 +33,13 @@ pub(crate) enum Rejection {
     /// The route's backend reference is wrong; the text says how.
     InvalidBackend(String),
     /// No endpoint of the cluster is healthy.
-    NoHealthyUpstream(String),
+    NoHealthyUpstream(String, NoHost),
+    /// A limit of the cluster is reached.
+    Overflow(Overflow),
+    /// A rate limit has no token left.
+    RateLimited(Box<RateLimited>),
+    /// The route's fault answers instead.
+    FaultInjected(AbortWith),
     /// No connection to the endpoint; the text says why.
     ConnectFailed(String),
     /// The connect timeout passed.
@@ -40,10 +52,39 @@ pub(crate) enum Rejection {
     RequestTimeout,
     /// The route's backend timeout passed.
     BackendTimeout,
+    /// A try did not answer in its time.
+    PerTryTimeout,
+    /// The upstream said that it has not begun on the request.
+    RefusedStream,
     /// Nothing moved on the stream for too long.
     StreamIdle,
     /// The request's own body ended in an error.
     DownstreamReset,
+}
+
+/// A bucket without a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RateLimited {
+    pub(crate) policy: String,
+    pub(crate) bucket: String,
+    pub(crate) limit: u32,
+    pub(crate) status: u16,
+    /// What the policy says to the caller; empty: the reason in words.
+    pub(crate) body: String,
+    pub(crate) retry_after_seconds: u64,
+    pub(crate) headers: HeaderMap,
+}
+
+impl fmt::Display for RateLimited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RateLimited { policy, bucket, limit, retry_after_seconds, body, .. } = self;
+        match body.is_empty() {
+            true => {
+                write!(f, "rate limited by {policy}, bucket \"{bucket}\" of {limit}: again in {retry_after_seconds} s")
+            }
+            false => f.write_str(body),
+        }
+    }
 }
 
 /// What a rejection looks like from outside.
@@ -56,6 +97,14 @@ pub(crate) struct Appearance {
 }
 
 impl Rejection {
+    /// There is no connection to be had.
+    pub(crate) fn unavailable(why: Unavailable) -> Rejection {
+        match why {
+            Unavailable::Overflow(overflow) => Rejection::Overflow(overflow),
+            Unavailable::Connect(error) => Rejection::not_connected(error),
+        }
+    }
+
     /// There is no connection to the endpoint.
     pub(crate) fn not_connected(error: ConnectError) -> Rejection {
         match error {
@@ -76,6 +125,9 @@ impl Rejection {
 
     /// There was an HTTP/2 connection, but no answer over it.
     pub(crate) fn not_answered(error: &hyper::Error) -> Rejection {
+        if was_refused(error) {
+            return Rejection::RefusedStream;
+        }
         if error.is_parse() {
             return Rejection::UpstreamProtocol(error.to_string());
         }
@@ -96,7 +148,17 @@ impl Rejection {
             UpgradeRefused => (403, None, "upgrade_failed"),
             NoCluster(_) => (503, Some(Flag::NoCluster), "cluster_not_found"),
             InvalidBackend(_) => (500, Some(Flag::NoCluster), "cluster_not_found"),
-            NoHealthyUpstream(_) => (503, Some(Flag::NoHealthyUpstream), "no_healthy_upstream"),
+            NoHealthyUpstream(..) => (503, Some(Flag::NoHealthyUpstream), "no_healthy_upstream"),
+            Overflow(_) => (503, Some(Flag::UpstreamOverflow), "upstream_reset_before_response_started{overflow}"),
+            RateLimited(limited) => (limited.status, Some(Flag::RateLimited), "local_rate_limited"),
+            FaultInjected(AbortWith::Http(status)) => (*status, Some(Flag::FaultInjected), "fault_filter_abort"),
+            FaultInjected(AbortWith::Grpc(_)) => (200, Some(Flag::FaultInjected), "fault_filter_abort"),
+            PerTryTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
+            RefusedStream => (
+                503,
+                Some(Flag::UpstreamRemoteReset),
+                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+            ),
             ConnectFailed(_) => {
                 (503, Some(Flag::UpstreamConnectFailure), "upstream_reset_before_response_started{connection_failure}")
             }
@@ -120,6 +182,25 @@ impl Rejection {
         Appearance { status, flags: flag.map_or(Flags::default(), Flags::from), details }
     }
 
+    /// Headers beside status and body.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        match self {
+            Rejection::Overflow(_) => HeaderMap::from_iter([(x_envoy::OVERLOADED, HeaderValue::from_static("true"))]),
+            Rejection::RateLimited(limited) => {
+                let mut headers = limited.headers.clone();
+                headers.insert(x_envoy::RATELIMITED, HeaderValue::from_static("true"));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(limited.retry_after_seconds));
+                headers
+            }
+            _ => HeaderMap::new(),
+        }
+    }
+
+    /// Whether an upstream has provably not begun on the request.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Rejection::ConnectFailed(_) | Rejection::ConnectTimeout | Rejection::RefusedStream)
+    }
+
     /// The reason in words, for the caller and the access log.
     pub(crate) fn message(&self) -> String {
         use Rejection::*;
@@ -131,7 +212,12 @@ impl Rejection {
             UpgradeRefused => "this listener does not pass this upgrade through".into(),
             NoCluster(name) => format!("the route names cluster \"{name}\", which this proxy does not know"),
             InvalidBackend(reason) => format!("the route's backend is invalid: {reason}"),
-            NoHealthyUpstream(cluster) => format!("no healthy upstream in cluster \"{cluster}\""),
+            NoHealthyUpstream(cluster, why) => format!("no healthy upstream in cluster \"{cluster}\": {why}"),
+            Overflow(overflow) => format!("upstream overflow: {overflow}"),
+            RateLimited(limited) => limited.to_string(),
+            FaultInjected(_) => "fault filter abort".into(),
+            PerTryTimeout => "upstream request timeout: the try's timeout passed".into(),
+            RefusedStream => "the upstream refused the stream".into(),
             ConnectFailed(why) => format!("upstream connect error: {why}"),
             ConnectTimeout => "upstream connect error: connection timeout".into(),
             UpstreamReset(why) => format!("the upstream ended the connection before it answered: {why}"),
@@ -156,6 +242,9 @@ impl Rejection {
 
     /// The gRPC status that says the same, for a caller that speaks gRPC (Envoy's HTTP to gRPC mapping).
     pub(crate) fn grpc_status(&self) -> u8 {
+        if let Rejection::FaultInjected(AbortWith::Grpc(status)) = self {
+            return *status;
+        }
         match self.appearance().status.as_u16() {
             400 => 13,
             401 => 16,
@@ -177,6 +266,12 @@ impl Rejection {
         }
         headers
     }
+}
+
+/// The upstream reset the stream with `REFUSED_STREAM`: it has not begun on it (RFC 9113 §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// gRPC's percent-encoding of status messages: printable ASCII but `%` as it is.

@@ -3,12 +3,12 @@
 //! Its last frame gives the upstream connection back to its pool and ends the exchange; dropping
 //! it earlier closes that connection, so an upstream never works for a caller who has gone.
 
+use crate::attempt::grpc_status;
 use crate::body::Expiry;
 use crate::exchange::Exchange;
 use crate::source::{BrokenOff, Source};
 use crate::telemetry::flags::Flag;
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
@@ -55,8 +55,11 @@ impl ResponseBody {
         let source = std::mem::replace(&mut self.source, Source::Ended);
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.ending.whole = true;
+        let now = Instant::now();
+        exchange.ending.at = Some(now);
         if let (Source::Leased(lease), Some(attempt)) = (source, &exchange.attempt) {
-            attempt.host.pool.give_back(lease, &attempt.cluster, Instant::now());
+            let worker = exchange.connection.worker.number;
+            attempt.host.pool.give_back(lease, &attempt.cluster, worker, now);
         }
     }
 
@@ -80,11 +83,6 @@ impl ResponseBody {
     fn expired(&self, cx: &Context<'_>) -> Option<Expiry> {
         self.exchange.as_ref().and_then(|exchange| exchange.meter.poll_expired(cx))
     }
-}
-
-/// The status that gRPC puts into trailers, or into the head of an answer without a body.
-pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 impl Body for ResponseBody {

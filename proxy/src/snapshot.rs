@@ -3,16 +3,18 @@
 //! A request keeps the snapshot that it began with, so it never sees half of a change. What did not
 //! change is the same allocation in both, with its counters and connections.
 
-use crate::live::LiveCluster;
-use crate::table::{Clusters, Compiled, LiveTable};
+use crate::live::{LiveCluster, Parts};
+use crate::table::{Clusters, Compiled, Limiters, LiveTable};
 use crate::tls;
 use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 use weft_model::cluster::Discovery;
+use weft_model::endpoint::Locality;
 use weft_model::listener::{FilterChain, Handler};
-use weft_model::{Cluster, Endpoints, Kind, Listener, Resource, RouteTable, Secret};
+use weft_model::{Cluster, Endpoints, Kind, Listener, Resource, Secret};
 use weft_policy::Dice;
 use weft_xds::client::{Held, Nack};
 
@@ -63,6 +65,11 @@ pub(crate) struct Inputs<'a> {
     pub(crate) held: &'a Held,
     /// The endpoints of clusters that are resolved by DNS, by cluster.
     pub(crate) resolved: &'a BTreeMap<String, Arc<Resource>>,
+    /// Where this proxy runs.
+    pub(crate) own: &'a Arc<Locality>,
+    /// The secret behind the rate limiters' hashes.
+    pub(crate) seed: [u64; 2],
+    pub(crate) now: Instant,
 }
 
 impl Snapshot {
@@ -107,7 +114,7 @@ impl Snapshot {
             let same = previous.sources.clusters.get(name).is_some_and(|before| before.is(&source));
             let live = match old {
                 Some(old) if same => old.clone(),
-                _ => Arc::new(rebuild(spec, &source, old.map(Arc::as_ref), dice)),
+                _ => Arc::new(rebuild(inputs, spec, &source, old.map(Arc::as_ref), dice)),
             };
             self.clusters.insert(name.to_owned(), live);
             self.sources.clusters.insert(name.to_owned(), source);
@@ -120,13 +127,15 @@ impl Snapshot {
                 .clusters
                 .iter()
                 .all(|(name, new)| previous.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, new)));
+        let known = previous.sources.tables.values().map(|(_, compiled)| compiled);
+        let mut limiters = Limiters::of(known, inputs.seed, inputs.now);
         for (name, resource) in inputs.held.iter(Kind::RouteTable) {
             let Resource::RouteTable(model) = &**resource else { continue };
             let old = previous.sources.tables.get(name);
             let source = match old {
                 Some(old) if Arc::ptr_eq(&old.0, resource) => old.clone(),
-                _ => match compile(model) {
-                    Ok(compiled) => (resource.clone(), compiled),
+                _ => match Compiled::compile(model, &mut limiters).map_err(|error| error.to_string()) {
+                    Ok(compiled) => (resource.clone(), Arc::new(compiled)),
                     Err(reason) => {
                         refused.push(Nack { kind: Kind::RouteTable, name: name.to_owned(), reason });
                         let Some(old) = old else { continue };
@@ -226,7 +235,13 @@ impl ClusterSource {
     }
 }
 
-fn rebuild(spec: &Cluster, source: &ClusterSource, old: Option<&LiveCluster>, dice: &mut Dice) -> LiveCluster {
+fn rebuild(
+    inputs: &Inputs<'_>,
+    spec: &Cluster,
+    source: &ClusterSource,
+    old: Option<&LiveCluster>,
+    dice: &mut Dice,
+) -> LiveCluster {
     let discovered: Option<&Endpoints> = source.endpoints.as_deref().and_then(|resource| match resource {
         Resource::Endpoints(endpoints) => Some(endpoints),
         _ => None,
@@ -236,12 +251,8 @@ fn rebuild(spec: &Cluster, source: &ClusterSource, old: Option<&LiveCluster>, di
         Some(old) if *old.spec == *spec => old.spec.clone(),
         _ => Arc::new(spec.clone()),
     };
-    let members = LiveCluster::members(&spec, discovered).to_vec();
-    LiveCluster::build(spec, &members, old, dice)
-}
-
-fn compile(model: &RouteTable) -> Result<Arc<Compiled>, String> {
-    Compiled::compile(model).map(Arc::new).map_err(|error| error.to_string())
+    let parts = Parts { spec, discovered, own: inputs.own.clone() };
+    LiveCluster::build(parts, old, inputs.now, dice)
 }
 
 fn certify(secret: &Secret) -> Result<Arc<CertifiedKey>, String> {

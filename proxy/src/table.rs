@@ -6,12 +6,19 @@
 use crate::live::LiveCluster;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 use weft_model::RouteTable;
+use weft_model::rate_limit::RateLimit;
 use weft_model::route::{self, Action, Share, Target};
-use weft_policy::balance::Split;
+use weft_policy::balance::{HashPolicies, Session, Split};
 use weft_policy::cors;
+use weft_policy::deadline::{Limits, Timeouts};
 use weft_policy::edits::Edits;
+use weft_policy::fault::Fault;
+use weft_policy::limit::Limiter;
 use weft_policy::redirect::Redirection;
+use weft_policy::retry;
 use weft_policy::rewrite::Rewrite;
 use weft_policy::route::Table;
 use weft_policy::{CompileError, Dice};
@@ -59,7 +66,67 @@ pub(crate) struct CompiledRoute {
     pub(crate) request_edits: Edits,
     pub(crate) response_edits: Edits,
     pub(crate) cors: Option<cors::Policy>,
+    pub(crate) fault: Option<LiveFault>,
+    pub(crate) limiters: Vec<Arc<Limiter>>,
     pub(crate) action: CompiledAction,
+}
+
+/// A fault, and how many requests are under it.
+#[derive(Debug)]
+pub(crate) struct LiveFault {
+    pub(crate) fault: Fault,
+    active: Arc<AtomicU32>,
+}
+
+/// A request that is under a fault.
+#[derive(Debug)]
+pub(crate) struct UnderFault(Arc<AtomicU32>);
+
+impl LiveFault {
+    fn compile(fault: &weft_model::fault::Fault) -> Result<LiveFault, CompileError> {
+        Ok(LiveFault { fault: Fault::compile(fault)?, active: Arc::default() })
+    }
+
+    pub(crate) fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn enter(&self) -> UnderFault {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        UnderFault(self.active.clone())
+    }
+}
+
+impl Drop for UnderFault {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The rate limiters of one data plane. Equal policies share their tokens, over all routes and every edit of others.
+#[derive(Debug)]
+pub(crate) struct Limiters {
+    known: HashMap<String, Arc<Limiter>>,
+    seed: [u64; 2],
+    now: Instant,
+}
+
+impl Limiters {
+    /// Those of these tables.
+    pub(crate) fn of<'t>(tables: impl Iterator<Item = &'t Arc<Compiled>>, seed: [u64; 2], now: Instant) -> Limiters {
+        let limiters = tables.flat_map(|table| &table.routes).flat_map(|route| &route.limiters);
+        let known = limiters.map(|limiter| (limiter.spec().name.clone(), limiter.clone())).collect();
+        Limiters { known, seed, now }
+    }
+
+    fn get(&mut self, spec: &RateLimit) -> Result<Arc<Limiter>, CompileError> {
+        if let Some(known) = self.known.get(&spec.name).filter(|known| known.spec() == spec) {
+            return Ok(known.clone());
+        }
+        let limiter = Arc::new(Limiter::compile(spec, self.seed, self.now)?);
+        self.known.insert(spec.name.clone(), limiter.clone());
+        Ok(limiter)
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +143,13 @@ pub(crate) struct CompiledForward {
     pub(crate) backend_edits: Vec<BackendEdits>,
     pub(crate) rewrite: Option<Rewrite>,
     pub(crate) rewrite_host: Option<http::HeaderValue>,
+    /// Without a policy: what a request itself may ask for.
+    pub(crate) retry: retry::Policy,
+    pub(crate) limits: Limits,
+    /// What holds for a request that says nothing of timeouts.
+    pub(crate) timeouts: Timeouts,
+    pub(crate) hash: HashPolicies,
+    pub(crate) session: Option<Session>,
 }
 
 #[derive(Debug)]
@@ -85,13 +159,13 @@ pub(crate) struct BackendEdits {
 }
 
 impl Compiled {
-    pub(crate) fn compile(model: &RouteTable) -> Result<Compiled, CompileError> {
+    pub(crate) fn compile(model: &RouteTable, limiters: &mut Limiters) -> Result<Compiled, CompileError> {
         let table = Table::compile(model)?;
         let routes = table
             .routes()
             .iter()
             .map(|route| {
-                CompiledRoute::compile(route)
+                CompiledRoute::compile(route, limiters)
                     .map(Arc::new)
                     .map_err(|error| error.within(format!("route \"{}\"", route.name)))
             })
@@ -101,7 +175,7 @@ impl Compiled {
 }
 
 impl CompiledRoute {
-    fn compile(model: &Arc<route::Route>) -> Result<CompiledRoute, CompileError> {
+    fn compile(model: &Arc<route::Route>, limiters: &mut Limiters) -> Result<CompiledRoute, CompileError> {
         let action = match &model.action {
             Action::Forward(forward) => CompiledAction::Forward(Box::new(CompiledForward::compile(model, forward)?)),
             Action::Redirect(redirect) => {
@@ -114,6 +188,8 @@ impl CompiledRoute {
             request_edits: Edits::compile(&model.request_headers)?,
             response_edits: Edits::compile(&model.response_headers)?,
             cors: model.cors.as_ref().map(cors::Policy::compile).transpose()?,
+            fault: model.fault.as_ref().map(LiveFault::compile).transpose()?,
+            limiters: model.rate_limits.iter().map(|spec| limiters.get(spec)).collect::<Result<_, _>>()?,
             action,
         })
     }
@@ -136,11 +212,17 @@ impl CompiledForward {
             http::HeaderValue::from_str(host)
                 .map_err(|_| CompileError::new(format!("the rewritten host \"{host}\" is no header value")))
         });
+        let limits = Limits::of(forward);
         Ok(CompiledForward {
             split: Split::new(forward.backends.iter().map(|backend| backend.weight)),
             backend_edits,
             rewrite: rewrite.map(|path| Rewrite::compile(path, &route.matches.path)).transpose()?,
             rewrite_host: rewrite_host.transpose()?,
+            retry: forward.retry.as_ref().map(retry::Policy::compile).transpose()?.unwrap_or_default(),
+            timeouts: limits.resolve(&http::HeaderMap::new(), false),
+            limits,
+            hash: HashPolicies::compile(&forward.hash)?,
+            session: forward.persistence.as_ref().map(Session::compile).transpose()?,
             model: forward.clone(),
         })
     }

@@ -2,10 +2,11 @@
 
 use crate::connect::connect;
 use crate::connection::Arrival;
-use crate::live::{EndpointId, InFlight, LiveCluster};
+use crate::live::{InFlight, LiveCluster};
 use crate::rejection::Rejection;
 use crate::snapshot::LiveListener;
 use crate::tunnel::{self, Traffic};
+use crate::upstream::Counted;
 use crate::wire::Wire;
 use crate::worker::{Worker, WorkerEndpoint};
 use smallvec::SmallVec;
@@ -14,10 +15,15 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use weft_model::breaker::Priority;
 use weft_model::listener::TcpHandler;
+use weft_policy::balance::Pick;
+use weft_policy::outlier::Outcome;
 
 /// Endpoints that are tried before the caller is let down.
 const MAX_ATTEMPTS: usize = 3;
+/// Picks that may be passed over for one that was not tried (Istio's default).
+const REPICKS: u32 = 5;
 
 /// How a TCP connection went, for its record.
 pub(crate) struct Passage<'a> {
@@ -50,7 +56,7 @@ pub(crate) async fn proxy(
     };
     match open(worker, handler, cluster).await {
         Err(rejection) => passage.rejection = Some(rejection),
-        Ok((host, upstream)) => {
+        Ok((host, upstream, _counted)) => {
             let _in_flight = InFlight::at(&host.endpoint);
             worker.telemetry.tcp_opened(listener, &host);
             passage.host = Some(host);
@@ -65,16 +71,26 @@ async fn open(
     worker: &Rc<Worker>,
     handler: &TcpHandler,
     cluster: Option<Arc<LiveCluster>>,
-) -> Result<(Rc<WorkerEndpoint>, TcpStream), Rejection> {
+) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
     let cluster = cluster.ok_or_else(|| Rejection::NoCluster(handler.cluster.clone()))?;
-    let mut tried: SmallVec<[EndpointId; MAX_ATTEMPTS]> = SmallVec::new();
+    let mut tried: SmallVec<[usize; MAX_ATTEMPTS]> = SmallVec::new();
     loop {
-        let endpoint = cluster.pick(&mut worker.dice.borrow_mut(), &tried).cloned();
-        let endpoint = endpoint.ok_or_else(|| Rejection::NoHealthyUpstream(cluster.spec.name.clone()))?;
-        match connect(endpoint.address, cluster.spec.connect_timeout).await {
-            Ok(stream) => return Ok((worker.endpoint(&cluster, &endpoint), stream)),
+        let met = |place: usize| tried.contains(&place);
+        let wish = Pick { avoid: (!tried.is_empty()).then_some(&met), attempts: REPICKS, ..Pick::default() };
+        let (endpoint, place) = {
+            let picked = cluster.pick(&wish, Instant::now(), &mut worker.dice.borrow_mut());
+            let picked = picked.map_err(|why| Rejection::NoHealthyUpstream(cluster.spec.name.clone(), why))?;
+            (picked.endpoint.clone(), picked.place)
+        };
+        cluster.state.called();
+        let counted = Counted::take(&cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
+        let connected = connect(endpoint.address, cluster.spec.connect_timeout, cluster.spec.pool.keepalive).await;
+        let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailed };
+        cluster.report(place, outcome, Instant::now(), &mut worker.dice.borrow_mut());
+        match connected {
+            Ok(stream) => return Ok((worker.endpoint(&cluster, &endpoint), stream, counted)),
             Err(error) if tried.len() + 1 == MAX_ATTEMPTS => return Err(Rejection::not_connected(error)),
-            Err(_) => tried.push(endpoint.id),
+            Err(_) => tried.push(place),
         }
     }
 }

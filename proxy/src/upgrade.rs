@@ -1,17 +1,22 @@
 //! Requests that turn their connection into a tunnel: `Upgrade` (WebSocket) and `CONNECT`.
 
+use crate::attempt::Attempt;
 use crate::body::RequestBody;
 use crate::connect::connect as connect_to;
 use crate::exchange::{Exchange, Failure, Verdict};
 use crate::forward::{answered, prepare, refuse, resolve};
 use crate::head;
+use crate::http1::Lease;
+use crate::live::LiveCluster;
 use crate::rejection::Rejection;
 use crate::response::ResponseBody;
 use crate::source::Source;
 use crate::telemetry::flags::Flag;
 use crate::tunnel::{self, End, Traffic};
+use crate::upstream::{Counted, Wanted};
+use crate::worker::WorkerEndpoint;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -59,19 +64,20 @@ pub(crate) async fn forward(
     }
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, upgrade.protocol.clone());
-    let mut request = Some(Request::from_parts(parts, RequestBody::new(body, &exchange.meter)));
     let (host, cluster) = match (exchange.next_attempt(), exchange.cluster()) {
         (Ok(host), Ok(cluster)) => (host, cluster.clone()),
         (Err(rejection), _) | (_, Err(rejection)) => return refuse(exchange, rejection),
     };
-    let mut lease = match host.pool.fresh(&cluster, Instant::now()).await {
+    let mut lease = match fresh(&mut exchange, &host, &cluster).await {
         Ok(lease) => lease,
-        Err(error) => return refuse(exchange, Rejection::not_connected(error)),
+        Err(rejection) => return refuse(exchange, rejection),
     };
-    let mut response = match lease.send(&mut request).await {
+    let mut body = Some(RequestBody::new(body, &exchange.meter));
+    let mut response = match lease.send(&mut parts, &mut body).await {
         Ok(response) => response,
         Err(error) => return refuse(exchange, Rejection::broken(&error)),
     };
+    exchange.heard(&response);
     let agreed = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = response.headers().get(header::UPGRADE).cloned();
     head::prepare_response(&mut response);
@@ -79,11 +85,25 @@ pub(crate) async fn forward(
     if !agreed {
         return response.map(|()| ResponseBody::new(Source::Leased(lease), exchange, None));
     }
-    let (upstream, ahead) = lease.into_transport();
+    let (upstream, ahead, counted) = lease.into_transport();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(header::UPGRADE, protocol.unwrap_or(upgrade.protocol));
-    join(exchange, upgrade.caller, upstream, ahead);
+    join(exchange, upgrade.caller, upstream, ahead, counted);
     response.map(|_| ResponseBody::empty())
+}
+
+/// A connection that will belong to this exchange for ever.
+async fn fresh(exchange: &mut Exchange, host: &WorkerEndpoint, cluster: &LiveCluster) -> Result<Box<Lease>, Rejection> {
+    let priority = exchange.priority();
+    let worker = exchange.connection.worker.clone();
+    let now = Instant::now();
+    let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority, now };
+    let lease = host.pool.fresh(&wanted).await.map_err(Rejection::unavailable)?;
+    let permit = cluster.breaker.request(priority, now).map_err(Rejection::Overflow)?;
+    if let Some(attempt) = &mut exchange.attempt {
+        attempt.permit = Some(permit);
+    }
+    Ok(lease)
 }
 
 /// Opens a tunnel to the endpoint that the route of a `CONNECT` names.
@@ -92,17 +112,17 @@ pub(crate) async fn connect(mut exchange: Box<Exchange>, mut parts: request::Par
     let Some(caller) = caller.filter(|_| allows(&exchange, b"CONNECT")) else {
         return refuse(exchange, Rejection::UpgradeRefused);
     };
-    let upstream = match open(&mut exchange, &parts).await {
+    let (upstream, counted) = match open(&mut exchange, &parts).await {
         Ok(upstream) => upstream,
         Err(rejection) => return refuse(exchange, rejection),
     };
     exchange.ending.status = 200;
     exchange.ending.details = "via_upstream";
-    join(exchange, caller, upstream, Bytes::new());
+    join(exchange, caller, upstream, Bytes::new(), counted);
     Response::new(ResponseBody::empty())
 }
 
-async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<TcpStream, Rejection> {
+async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStream, Counted), Rejection> {
     loop {
         let cluster = exchange.cluster()?.clone();
         let host = match cluster.spec.discovery {
@@ -110,27 +130,31 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<TcpStre
                 let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
                 let address = resolve(authority, 443).await?;
                 let host = exchange.connection.worker.passthrough(&cluster, address);
-                exchange.attempt_at(&host, cluster.clone(), Instant::now());
+                exchange.attempt_with(Attempt::passing(host.clone(), cluster.clone(), Instant::now()));
                 host
             }
             _ => exchange.next_attempt()?,
         };
-        let failure: Failure = match connect_to(host.endpoint.address, cluster.spec.connect_timeout).await {
-            Ok(stream) => return Ok(stream),
+        let counted = Counted::take(&cluster, &host.endpoint, exchange.priority()).map_err(Rejection::Overflow)?;
+        let spec = &cluster.spec;
+        let failure = match connect_to(host.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await {
+            Ok(stream) => return Ok((stream, counted)),
             Err(error) => Failure { rejection: Rejection::not_connected(error), unsent: true },
         };
-        if let Verdict::GiveUp(rejection) = exchange.settle(failure) {
-            return Err(rejection);
+        drop(counted);
+        match exchange.settle(failure, &parts.method, true) {
+            Verdict::TryAnother { after } => tokio::time::sleep(after).await,
+            Verdict::GiveUp(rejection) => return Err(rejection),
         }
     }
 }
 
 /// Copies both ways once hyper has handed the caller's connection over; the exchange lives until the tunnel ends.
-fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: TcpStream, ahead: Bytes) {
+fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: TcpStream, ahead: Bytes, counted: Counted) {
     let worker = Rc::clone(&exchange.connection.worker);
     let open = worker.opened();
     tokio::task::spawn_local(async move {
-        let _open = open;
+        let (_open, _counted) = (open, counted);
         let idle = exchange.connection.handler().stream_idle_timeout;
         let traffic = Traffic::default();
         let upstream = crate::wire::Wire::new(upstream, ahead.to_vec());

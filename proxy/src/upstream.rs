@@ -1,26 +1,30 @@
-//! Connections to endpoints, kept by each worker for itself.
+//! Connections to endpoints, kept by each worker for itself, limited for the whole process.
 //!
 //! An HTTP/1 connection is lent to one exchange at a time, which drives it ([`crate::http1`]). That the upstream closed
-//! a kept one is learnt at the next send, which then leaves the request unsent.
+//! a kept one is learnt at the next send, which then leaves the request unsent. HTTP/2 connections are shared by many
+//! exchanges and have a task of their own.
 //!
-//! HTTP/2 connections are shared by many exchanges and have a task of their own.
+//! A request that finds no connection is pending, until one is made for it or given back (Envoy's meaning of
+//! `max_pending_requests`). Where no more may be made it queues, over all workers ([`crate::live::Queue`]).
 
 use crate::body::RequestBody;
 use crate::connect::{ConnectError, connect};
 use crate::http1::Lease;
-use crate::live::LiveCluster;
+use crate::live::{ClusterState, LiveCluster, LiveEndpoint};
 use crate::telemetry::metrics::{ConnectionCounter, OpenConnection};
-use hyper::body::Incoming;
+use crate::worker::Worker;
 use hyper::client::conn::http2;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use weft_model::breaker::Priority;
+use weft_policy::breaker::{ConnectionPermit, Overflow};
 
-/// Streams on one HTTP/2 connection before another is opened.
+/// Streams on one HTTP/2 connection before another is opened, where the cluster says nothing.
 const STREAMS_PER_CONNECTION: u32 = 100;
 /// Flow-control windows towards upstreams, bytes: a stream's bounds what one slow reader can make us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -40,6 +44,58 @@ where
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Unavailable {
+    /// The cluster's limits.
+    Overflow(Overflow),
+    Connect(ConnectError),
+}
+
+impl From<Overflow> for Unavailable {
+    fn from(overflow: Overflow) -> Self {
+        Unavailable::Overflow(overflow)
+    }
+}
+
+impl From<ConnectError> for Unavailable {
+    fn from(error: ConnectError) -> Self {
+        Unavailable::Connect(error)
+    }
+}
+
+/// A connection that counts: in metrics, and against the cluster's limits. Its end calls whoever waits for one.
+pub(crate) struct Counted {
+    permit: Option<ConnectionPermit>,
+    state: Arc<ClusterState>,
+    _open: Option<OpenConnection>,
+}
+
+impl Counted {
+    /// Takes the place of one more connection.
+    pub(crate) fn take(
+        cluster: &LiveCluster,
+        endpoint: &LiveEndpoint,
+        priority: Priority,
+    ) -> Result<Counted, Overflow> {
+        let permit = cluster.breaker.connection(priority, &endpoint.experience.connections)?;
+        Ok(Counted { permit: Some(permit), state: cluster.state.clone(), _open: None })
+    }
+
+    /// It stands.
+    fn opened(mut self, counter: &ConnectionCounter) -> Counted {
+        self._open = Some(counter.opened());
+        self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.permit = None;
+        self.state.queue.call();
+    }
+}
+
 /// One HTTP/2 connection.
 #[derive(Clone)]
 struct Shared {
@@ -47,24 +103,26 @@ struct Shared {
     streams: Rc<Cell<u32>>,
     served: Rc<Cell<u32>>,
     idle_since: Rc<Cell<Instant>>,
-    _counted: Rc<OpenConnection>,
+    opened: Instant,
+    _counted: Rc<Counted>,
 }
 
 /// A place for one stream on a shared connection, given back on drop.
 pub(crate) struct Stream {
     shared: Shared,
+    state: Arc<ClusterState>,
 }
 
 impl Stream {
-    /// Sends the request that is in this place. After an error it is there again if not one byte of it was sent.
+    /// Sends a request. After an error it is in its place again if not one byte of it was sent.
     pub(crate) async fn send(
         &mut self,
-        request: &mut Option<Request<RequestBody>>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        let sent = self.shared.sender.try_send_request(request.take().expect("a request waits in its place"));
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
+        let sent = self.shared.sender.try_send_request(request);
         sent.await.map_err(|mut failed| {
-            *request = failed.take_message();
-            failed.into_error()
+            let unsent = failed.take_message();
+            (failed.into_error(), unsent)
         })
     }
 }
@@ -76,12 +134,22 @@ impl Drop for Stream {
         if streams == 0 {
             self.shared.idle_since.set(Instant::now());
         }
+        self.state.queue.call();
     }
+}
+
+/// For whom a connection is wanted.
+pub(crate) struct Wanted<'w> {
+    pub(crate) worker: &'w Worker,
+    pub(crate) cluster: &'w LiveCluster,
+    pub(crate) endpoint: &'w LiveEndpoint,
+    pub(crate) priority: Priority,
+    /// When the try began.
+    pub(crate) now: Instant,
 }
 
 /// One worker's connections to one endpoint.
 pub(crate) struct Pool {
-    address: SocketAddr,
     counter: ConnectionCounter,
     #[expect(
         clippy::vec_box,
@@ -94,104 +162,182 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(address: SocketAddr, counter: ConnectionCounter) -> Pool {
-        Pool {
-            address,
-            counter,
-            idle: RefCell::default(),
-            shared: RefCell::default(),
-            making: tokio::sync::Mutex::new(()),
+    pub(crate) fn new(counter: ConnectionCounter) -> Pool {
+        Pool { counter, idle: RefCell::default(), shared: RefCell::default(), making: tokio::sync::Mutex::new(()) }
+    }
+
+    /// An HTTP/1 connection, a kept one if there is one (then it is true, and it may turn out that the upstream has closed it).
+    pub(crate) async fn lease(&self, wanted: &Wanted<'_>) -> Result<(Box<Lease>, bool), Unavailable> {
+        let queue = &wanted.cluster.state.queue;
+        if queue.is_empty()
+            && let Some(lease) = self.idle()
+        {
+            return Ok((lease, true));
+        }
+        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
+        let made = |counted| async { self.connect(wanted, counted).await.map(|lease| (lease, false)) };
+        if queue.is_empty() {
+            match Counted::take(wanted.cluster, wanted.endpoint, wanted.priority) {
+                Ok(counted) => return made(counted).await,
+                Err(overflow) => tracing::debug!(cluster = wanted.cluster.spec.name, "{overflow}"),
+            }
+        }
+        let turn = queue.enter(wanted.worker.number);
+        loop {
+            wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            turn.comes().await;
+            if let Some(lease) = self.idle() {
+                return Ok((lease, true));
+            }
+            if let Ok(counted) = Counted::take(wanted.cluster, wanted.endpoint, wanted.priority) {
+                drop(turn);
+                return made(counted).await;
+            }
         }
     }
 
-    /// An idle HTTP/1 connection. If the upstream has closed it meanwhile, sending gives the request back unsent.
-    pub(crate) fn idle(&self) -> Option<Box<Lease>> {
+    /// A new HTTP/1 connection, which the pool will not see again (an upgrade).
+    pub(crate) async fn fresh(&self, wanted: &Wanted<'_>) -> Result<Box<Lease>, Unavailable> {
+        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
+        let counted = Counted::take(wanted.cluster, wanted.endpoint, wanted.priority)?;
+        self.connect(wanted, counted).await
+    }
+
+    async fn connect(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Box<Lease>, Unavailable> {
+        let spec = &wanted.cluster.spec;
+        let stream = connect(wanted.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await;
+        let stream = stream.inspect_err(|_| self.counter.failed())?;
+        Ok(Box::new(Lease::new(stream, counted.opened(&self.counter), Instant::now())))
+    }
+
+    fn idle(&self) -> Option<Box<Lease>> {
         self.idle.borrow_mut().pop()
     }
 
-    /// A new HTTP/1 connection.
-    pub(crate) async fn fresh(&self, cluster: &LiveCluster, now: Instant) -> Result<Box<Lease>, ConnectError> {
-        let opened = Lease::open(self.address, cluster.spec.connect_timeout, now, &self.counter).await;
-        opened.inspect_err(|_| self.counter.failed())
-    }
-
-    /// Takes a connection back when its exchange has ended well.
-    pub(crate) fn give_back(&self, mut lease: Box<Lease>, cluster: &LiveCluster, now: Instant) {
+    /// Takes a connection back when its exchange has ended well. It is closed when a request of another worker waits for one.
+    pub(crate) fn give_back(&self, mut lease: Box<Lease>, cluster: &LiveCluster, worker: usize, now: Instant) {
         let pool = &cluster.spec.pool;
         let worn = pool.max_requests_per_connection.is_some_and(|limit| lease.served >= limit)
             || pool.max_connection_duration.is_some_and(|limit| now.saturating_duration_since(lease.opened) >= limit);
-        if !worn && lease.is_reusable() {
-            lease.idle_since = now;
-            self.idle.borrow_mut().push(lease);
+        if worn || !lease.is_reusable() {
+            return;
         }
+        match cluster.state.queue.first() {
+            Some(other) if other != worker => return,
+            _ => {}
+        }
+        lease.idle_since = now;
+        self.idle.borrow_mut().push(lease);
+        cluster.state.queue.call();
+    }
+
+    /// Closes a connection that nobody uses; false when there is none.
+    pub(crate) fn close_idle(&self) -> bool {
+        if self.idle().is_some() {
+            return true;
+        }
+        let mut shared = self.shared.borrow_mut();
+        let unused = shared.iter().position(|one| one.streams.get() == 0);
+        let closed = unused.map(|unused| shared.swap_remove(unused));
+        drop(shared);
+        closed.is_some()
     }
 
     /// A place on an HTTP/2 connection, made when there is none.
-    pub(crate) async fn stream(&self, cluster: &LiveCluster) -> Result<Stream, ConnectError> {
-        if let Some(stream) = self.place(cluster) {
+    pub(crate) async fn stream(&self, wanted: &Wanted<'_>) -> Result<Stream, Unavailable> {
+        if let Some(stream) = self.place(wanted) {
             return Ok(stream);
         }
+        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
         let _making = self.making.lock().await;
-        if let Some(stream) = self.place(cluster) {
+        if let Some(stream) = self.place(wanted) {
             return Ok(stream);
         }
-        let socket =
-            connect(self.address, cluster.spec.connect_timeout).await.inspect_err(|_| self.counter.failed())?;
-        let (sender, connection) = http2::Builder::new(Local)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(ConnectError::Handshake)?;
+        let queue = &wanted.cluster.state.queue;
+        if queue.is_empty()
+            && let Ok(counted) = Counted::take(wanted.cluster, wanted.endpoint, wanted.priority)
+        {
+            return self.share(wanted, counted).await;
+        }
+        let turn = queue.enter(wanted.worker.number);
+        loop {
+            wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            turn.comes().await;
+            if let Some(stream) = self.place(wanted) {
+                return Ok(stream);
+            }
+            if let Ok(counted) = Counted::take(wanted.cluster, wanted.endpoint, wanted.priority) {
+                drop(turn);
+                return self.share(wanted, counted).await;
+            }
+        }
+    }
+
+    async fn share(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Stream, Unavailable> {
+        let spec = &wanted.cluster.spec;
+        let socket = connect(wanted.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await;
+        let socket = socket.inspect_err(|_| self.counter.failed())?;
+        let mut builder = http2::Builder::new(Local);
+        builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        if let Some(keepalive) = spec.pool.http2_keepalive {
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(keepalive.interval)
+                .keep_alive_timeout(keepalive.timeout)
+                .keep_alive_while_idle(true);
+        }
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(ConnectError::Handshake)?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
         });
+        let now = Instant::now();
         let shared = Shared {
             sender,
             streams: Rc::default(),
             served: Rc::default(),
-            idle_since: Rc::new(Cell::new(Instant::now())),
-            _counted: Rc::new(self.counter.opened()),
+            idle_since: Rc::new(Cell::new(now)),
+            opened: now,
+            _counted: Rc::new(counted.opened(&self.counter)),
         };
-        self.shared.borrow_mut().push(shared);
+        self.shared.borrow_mut().push(shared.clone());
         // A connection that was closed the moment it was made is found closed by the send.
-        let made = self.shared.borrow().last().cloned();
-        Ok(Stream::on(made.expect("pushed two lines above")))
+        Ok(Stream::on(shared, wanted.cluster))
     }
 
-    fn place(&self, cluster: &LiveCluster) -> Option<Stream> {
+    fn place(&self, wanted: &Wanted<'_>) -> Option<Stream> {
+        let pool = &wanted.cluster.spec.pool;
         let mut shared = self.shared.borrow_mut();
         shared.retain(|one| !one.sender.is_closed());
-        let limit = cluster.spec.pool.max_requests_per_connection.unwrap_or(u32::MAX);
-        let one = shared.iter().find(|one| one.streams.get() < STREAMS_PER_CONNECTION && one.served.get() < limit)?;
-        Some(Stream::on(one.clone()))
+        let served = pool.max_requests_per_connection.unwrap_or(u32::MAX);
+        let streams = pool.max_concurrent_streams.unwrap_or(STREAMS_PER_CONNECTION);
+        let one = shared.iter().find(|one| one.streams.get() < streams && one.served.get() < served)?;
+        Some(Stream::on(one.clone(), wanted.cluster))
     }
 
-    /// Closes what has been idle for longer than the cluster allows.
+    /// Closes what has been idle or open for longer than the cluster allows.
     pub(crate) fn sweep(&self, cluster: &LiveCluster, now: Instant) {
-        let limit = cluster.spec.pool.idle_timeout;
-        let lifetime = cluster.spec.pool.max_connection_duration;
+        let pool = &cluster.spec.pool;
         let within = |limit: Option<Duration>, since: Instant| {
             limit.is_none_or(|limit| now.saturating_duration_since(since) < limit)
         };
-        let fresh = |since: Instant| within(limit, since);
-        self.idle
-            .borrow_mut()
-            .retain(|lease| fresh(lease.idle_since) && within(lifetime, lease.opened) && lease.is_open());
-        let worn = cluster.spec.pool.max_requests_per_connection.unwrap_or(u32::MAX);
+        let fresh = |idle_since: Instant, opened: Instant| {
+            within(pool.idle_timeout, idle_since) && within(pool.max_connection_duration, opened)
+        };
+        self.idle.borrow_mut().retain(|lease| fresh(lease.idle_since, lease.opened) && lease.is_open());
+        let worn = pool.max_requests_per_connection.unwrap_or(u32::MAX);
         self.shared.borrow_mut().retain(|one| {
             !one.sender.is_closed()
-                && (one.streams.get() > 0 || (fresh(one.idle_since.get()) && one.served.get() < worn))
+                && (one.streams.get() > 0 || (fresh(one.idle_since.get(), one.opened) && one.served.get() < worn))
         });
     }
 }
 
 impl Stream {
-    fn on(shared: Shared) -> Stream {
+    fn on(shared: Shared, cluster: &LiveCluster) -> Stream {
         shared.streams.set(shared.streams.get() + 1);
         shared.served.set(shared.served.get().saturating_add(1));
-        Stream { shared }
+        Stream { shared, state: cluster.state.clone() }
     }
 }

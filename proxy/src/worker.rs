@@ -39,12 +39,17 @@ pub(crate) enum Command {
     Unlisten { name: String },
     /// There is a new snapshot.
     Refresh,
+    /// A request of another worker waits for a connection to this cluster: close one that nobody uses.
+    Yield { cluster: String },
     /// Stop accepting and let all connections finish; end when they have.
     Drain,
 }
 
 /// The state of one worker thread.
 pub(crate) struct Worker {
+    pub(crate) number: usize,
+    /// The others, and this one.
+    fleet: Vec<mpsc::WeakUnboundedSender<Command>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) dice: RefCell<Dice>,
     pub(crate) telemetry: Recorder,
@@ -108,20 +113,31 @@ impl Hasher for IdHasher {
     }
 }
 
+/// A worker's place among the others.
+pub(crate) struct Place {
+    pub(crate) number: usize,
+    /// Weak: a worker ends when nobody else commands it any more.
+    pub(crate) fleet: Vec<mpsc::WeakUnboundedSender<Command>>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+}
+
 /// Runs a worker on this thread until it has drained.
-pub(crate) fn run(shared: Arc<Shared>, seed: u64, commands: mpsc::UnboundedReceiver<Command>) -> std::io::Result<()> {
+pub(crate) fn run(shared: Arc<Shared>, seed: u64, place: Place) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(shared, seed));
+        let Place { number, fleet, commands } = place;
+        let worker = Rc::new(Worker::new(shared, seed, number, fleet));
         worker.clone().obey(commands).await;
     });
     Ok(())
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, seed: u64) -> Worker {
+    fn new(shared: Arc<Shared>, seed: u64, number: usize, fleet: Vec<mpsc::WeakUnboundedSender<Command>>) -> Worker {
         let newest = arc_swap::Cache::new(shared.snapshot.clone());
         Worker {
+            number,
+            fleet,
             telemetry: Recorder::new(&shared),
             dice: RefCell::new(Dice::new(seed)),
             current: RefCell::new(View { newest, number: 0, tables: HashMap::new() }),
@@ -145,6 +161,9 @@ impl Worker {
                 Command::Listen { name, socket } => self.listen(name, socket),
                 Command::Unlisten { name } => self.unlisten(&name),
                 Command::Refresh => self.refresh(),
+                Command::Yield { cluster } => {
+                    self.close_idle(&cluster);
+                }
                 Command::Drain => break,
             }
         }
@@ -241,10 +260,28 @@ impl Worker {
         if known.len() >= MAX_PASSTHROUGH && !known.contains_key(&address) {
             known.retain(|_, endpoint| Rc::strong_count(endpoint) > 1);
         }
-        let made = known
-            .entry(address)
-            .or_insert_with(|| WorkerEndpoint::new(cluster, &Arc::new(LiveEndpoint::at(address)), &self.telemetry));
+        let made = known.entry(address).or_insert_with(|| {
+            WorkerEndpoint::new(cluster, &Arc::new(LiveEndpoint::at(address, Instant::now())), &self.telemetry)
+        });
         made.clone()
+    }
+
+    /// A request waits for a connection to this cluster, which may have no more than it has: one that nobody uses is closed.
+    pub(crate) fn ask_for_connection(&self, cluster: &str) {
+        if self.close_idle(cluster) {
+            return;
+        }
+        let others = self.fleet.iter().enumerate().filter(|(number, _)| *number != self.number);
+        for other in others.filter_map(|(_, other)| other.upgrade()) {
+            // A worker that has ended has no connections.
+            let _ = other.send(Command::Yield { cluster: cluster.to_owned() });
+        }
+    }
+
+    fn close_idle(&self, cluster: &str) -> bool {
+        let endpoints = self.endpoints.borrow();
+        let of_cluster = |known: &&Rc<WorkerEndpoint>| known.cluster.borrow().spec.name == cluster;
+        endpoints.values().filter(of_cluster).any(|known| known.pool.close_idle())
     }
 
     /// Lets go of what the newest snapshot no longer has.
@@ -338,7 +375,7 @@ impl WorkerEndpoint {
         Rc::new(WorkerEndpoint {
             endpoint: endpoint.clone(),
             cluster: RefCell::new(cluster.clone()),
-            pool: Pool::new(endpoint.address, recorder.connection_counter()),
+            pool: Pool::new(recorder.connection_counter()),
             series: Default::default(),
         })
     }

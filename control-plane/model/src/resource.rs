@@ -38,6 +38,10 @@ impl fmt::Display for Kind {
 }
 
 /// One resource.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "clusters are among the most frequent kinds: a box would cost each of them"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Resource {
     Listener(Listener),

@@ -153,6 +153,11 @@ impl RetryOn {
         RetryOn::NAMES.iter().filter(move |(_, reason)| self.has(*reason)).map(|(name, _)| *name)
     }
 
+    /// This set but for these reasons.
+    pub fn without(self, reasons: RetryOn) -> RetryOn {
+        RetryOn(self.0 & !reasons.0)
+    }
+
     /// Whether any of these reasons is in this set.
     pub fn has(self, reasons: RetryOn) -> bool {
         self.0 & reasons.0 != 0

@@ -118,6 +118,7 @@ pub struct QueryMatch {
     pub value: StringMatch,
 }
 
+#[allow(clippy::large_enum_variant, reason = "most routes forward: a box would cost nearly all of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     Forward(Forward),
@@ -135,7 +136,7 @@ pub struct Forward {
     pub request_timeout: Option<Duration>,
     /// One try, to the whole response (Gateway API `timeouts.backendRequest`); past it 504 `UT`. `None`: none.
     pub backend_timeout: Option<Duration>,
-    /// A stream without a byte either way for so long is reset. `None`: the listener's own.
+    /// A stream without a byte either way for so long is reset. `None`: the listener's own; zero: never.
     pub idle_timeout: Option<Duration>,
     /// The longest that a caller's `grpc-timeout` may ask for; zero: as long as it likes; `None`: it is not looked at.
     pub grpc_timeout_max: Option<Duration>,

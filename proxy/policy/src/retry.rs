@@ -20,6 +20,7 @@ pub use hosts::Tried;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 pub use overrides::Overrides;
 use std::time::Duration;
+use weft_model::balancer::Balancer;
 use weft_model::retry::{RetryOn, RetryPolicy};
 use weft_model::route::HeaderMatch;
 
@@ -129,6 +130,12 @@ impl Policy {
         })
     }
 
+    /// Whether a try avoids the hosts of earlier ones, and how many picks may be passed over for it. A balancer that chooses by
+    /// hash stays with its choice.
+    pub fn avoids(&self, balancer: Balancer) -> (bool, u32) {
+        (self.avoid_previous_hosts && !balancer.is_consistent(), self.host_selection_attempts)
+    }
+
     fn must_not_repeat(&self, method: &Method, outcome: &Outcome<'_>) -> bool {
         self.idempotent_only && !method.is_idempotent() && !outcome.is_unsent()
     }
@@ -179,9 +186,10 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// `None`: whatever happens, the request is not retried (and need not be kept for it).
-    pub fn begin(policy: &Policy, headers: &HeaderMap) -> Option<Attempts> {
-        let overrides = Overrides::read(headers);
+    /// `None`: whatever happens, the request is not retried (and need not be kept for it). `headers`: of a request that may ask
+    /// for retries itself.
+    pub fn begin(policy: &Policy, headers: Option<&HeaderMap>) -> Option<Attempts> {
+        let overrides = headers.and_then(Overrides::read);
         let (on, left) = match &overrides {
             Some(overrides) => (policy.on | overrides.on, overrides.max_retries.unwrap_or(policy.num_retries)),
             None => (policy.on, policy.num_retries),
@@ -200,13 +208,33 @@ impl Attempts {
         self.made
     }
 
-    /// Whether the try that ended so is followed by another. A yes counts as that other try.
+    /// Whether this may repeat what an upstream has begun on, so that other proxies on the way must not do so as well.
+    pub fn repeats_begun(&self, policy: &Policy, grpc: bool) -> bool {
+        let unsent = RetryOn::CONNECT_FAILURE | RetryOn::REFUSED_STREAM | RetryOn::RESET_BEFORE_REQUEST;
+        let by_grpc = RetryOn::CANCELLED
+            | RetryOn::DEADLINE_EXCEEDED
+            | RetryOn::INTERNAL
+            | RetryOn::RESOURCE_EXHAUSTED
+            | RetryOn::UNAVAILABLE;
+        let more = self.overrides.as_deref();
+        let no_codes = policy.status_codes.is_empty() && more.is_none_or(|more| more.status_codes.is_empty());
+        let mut on = self.on.without(unsent);
+        if !grpc {
+            on = on.without(by_grpc);
+        }
+        if no_codes {
+            on = on.without(RetryOn::RETRIABLE_STATUS_CODES);
+        }
+        on != RetryOn::NONE
+    }
+
+    /// Whether the try that ended so is followed by another. A yes counts as that other try. The clock is read only where it matters.
     pub fn should_retry(
         &mut self,
         policy: &Policy,
         outcome: &Outcome<'_>,
         request: Request<'_>,
-        clock: Clock,
+        clock: impl FnOnce() -> Clock,
         dice: &mut Dice,
     ) -> Verdict {
         let refused = match outcome {
@@ -220,6 +248,7 @@ impl Attempts {
         if let Some(reason) = refused {
             return Verdict::No(reason);
         }
+        let clock = clock();
         let after = self.backoff(policy, outcome, clock.unix, dice);
         if clock.left.is_some_and(|left| after >= left) {
             return Verdict::No(Reason::DeadlinePassed);

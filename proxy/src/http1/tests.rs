@@ -1,11 +1,13 @@
 use super::decode::{Body, head};
 use super::*;
-use crate::telemetry::metrics::Metrics;
+use crate::live::{LiveCluster, LiveEndpoint, Parts};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 use proptest::prelude::*;
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use weft_model::breaker::Priority;
 
 /// Reads a whole answer from bytes that come in these pieces: its head, its body, its trailers.
 fn read(pieces: &[&[u8]], without_body: bool) -> Result<(u16, Vec<u8>, Option<HeaderMap>, bool), String> {
@@ -187,15 +189,23 @@ proptest! {
 
 async fn pair() -> (Box<Lease>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let counter = Metrics::new(Vec::new()).worker().connection_counter();
     let address = listener.local_addr().unwrap();
-    let (lease, accepted) =
-        tokio::join!(Lease::open(address, Duration::from_secs(5), Instant::now(), &counter), listener.accept());
-    (lease.unwrap(), accepted.unwrap().0)
+    let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let now = Instant::now();
+    let spec = Arc::new(weft_model::Cluster::new("upstream"));
+    let parts = Parts { spec, discovered: None, own: Arc::default() };
+    let cluster = LiveCluster::build(parts, None, now, &mut weft_policy::Dice::new(1));
+    let counted = Counted::take(&cluster, &LiveEndpoint::at(address, now), Priority::Default).unwrap();
+    (Box::new(Lease::new(stream.unwrap(), counted, now)), accepted.unwrap().0)
 }
 
-fn get() -> Option<Request<RequestBody>> {
-    Some(Request::builder().uri("/a?b").header("host", "c").body(RequestBody::Empty).unwrap())
+fn parts() -> request::Parts {
+    http::Request::builder().uri("/a?b").header("host", "c").body(()).unwrap().into_parts().0
+}
+
+/// Sends a request without a body.
+async fn get(lease: &mut Lease) -> Result<Response<()>, Broken> {
+    lease.send(&mut parts(), &mut Some(RequestBody::Empty)).await
 }
 
 async fn collect(lease: &mut Lease) -> Result<Vec<u8>, Broken> {
@@ -216,8 +226,7 @@ async fn a_connection_carries_one_exchange_after_the_other() {
             assert_eq!(&read[..n], b"GET /a?b HTTP/1.1\r\nhost: c\r\n\r\n");
             upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
         };
-        let mut request = get();
-        let (response, ()) = tokio::join!(lease.send(&mut request), answering);
+        let (response, ()) = tokio::join!(get(&mut lease), answering);
         assert_eq!(response.unwrap().version(), Version::HTTP_11);
         assert_eq!(collect(&mut lease).await.unwrap(), b"ok");
         assert!(lease.is_reusable());
@@ -229,13 +238,13 @@ async fn a_connection_carries_one_exchange_after_the_other() {
 async fn a_request_is_given_back_when_the_kept_connection_was_closed() {
     let (mut lease, mut upstream) = pair().await;
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-    lease.send(&mut get()).await.unwrap();
+    get(&mut lease).await.unwrap();
     assert!(lease.is_reusable());
     drop(upstream);
     lease.stream.readable().await.unwrap();
-    let mut request = get();
-    assert!(matches!(lease.send(&mut request).await, Err(Broken::Closed)));
-    assert!(request.is_some(), "not one byte was sent");
+    let mut body = Some(RequestBody::Empty);
+    assert!(matches!(lease.send(&mut parts(), &mut body).await, Err(Broken::Closed)));
+    assert!(body.is_some(), "not one byte was sent");
     assert!(!lease.is_open());
 }
 
@@ -243,7 +252,7 @@ async fn a_request_is_given_back_when_the_kept_connection_was_closed() {
 async fn more_than_the_answer_spoils_the_connection() {
     let (mut lease, mut upstream) = pair().await;
     upstream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab").await.unwrap();
-    lease.send(&mut get()).await.unwrap();
+    get(&mut lease).await.unwrap();
     assert_eq!(collect(&mut lease).await.unwrap(), b"a");
     assert!(!lease.is_reusable());
 }
@@ -251,7 +260,7 @@ async fn more_than_the_answer_spoils_the_connection() {
 #[test]
 fn a_request_says_how_its_body_ends() {
     let head_of = |method: Method| {
-        let (mut parts, ()) = Request::builder().method(method).uri("/").body(()).unwrap().into_parts();
+        let (mut parts, ()) = http::Request::builder().method(method).uri("/").body(()).unwrap().into_parts();
         assert_eq!(Framing::of(&mut parts, &RequestBody::Empty), Framing::None);
         let mut output = BytesMut::new();
         encode::head(&parts, &mut output);

@@ -14,7 +14,7 @@ use super::{DecodeError, endpoint, ours};
 use cds::cluster::{self, ClusterDiscoveryType, CustomClusterType, DiscoveryType, DnsLookupFamily, LbPolicy};
 use eds::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
-use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::config::core::v3::{HealthCheck as HealthCheckMessage, Metadata};
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3 as forward;
 use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use weft_model::Cluster;
 use weft_model::balancer::{Balancer, Balancing, LocalityRule};
 use weft_model::cluster::{Discovery, Service};
+use weft_model::health_check::HealthCheck;
 
 /// Envoy's name of the dynamic forward proxy, cluster type and filter alike.
 const FORWARD: &str = "envoy.clusters.dynamic_forward_proxy";
@@ -32,6 +33,7 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The keys of our own metadata, see [`ours`].
 const TRIP: &str = "trip";
 const OUTLIER: &str = "outlier";
+const MORE_HEALTH_CHECKS: &str = "more_health_checks";
 const BALANCER: &str = "balancer";
 const FAILS_ON_PANIC: &str = "fail_traffic_on_panic";
 
@@ -46,7 +48,7 @@ pub(super) fn encode(cluster: &Cluster) -> cds::Cluster {
         connect_timeout: Some(parts::duration(cluster.connect_timeout)),
         circuit_breakers: Some(breakers::encode(&cluster.breakers)),
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode),
-        health_checks: cluster.health_checks.iter().map(health_check::encode).collect(),
+        health_checks: cluster.health_checks.iter().take(1).map(health_check::encode).collect(),
         upstream_connection_options: http::connection_options(&cluster.pool),
         metadata: parts::metadata([(ISTIO, service(&cluster.service)), (WEFT, our_metadata(cluster))]),
         ..Default::default()
@@ -72,6 +74,11 @@ fn our_metadata(cluster: &Cluster) -> Vec<ours::Field> {
     let mut fields = parts::origin(&cluster.origin);
     fields.extend(cluster.breakers.trip.map(|trip| ours::field(TRIP, &trip)));
     fields.extend(cluster.outlier.as_ref().and_then(outlier::ours).map(|outlier| ours::field(OUTLIER, &outlier)));
+    if let [_, more @ ..] = cluster.health_checks.as_slice()
+        && !more.is_empty()
+    {
+        fields.push(ours::field(MORE_HEALTH_CHECKS, &more));
+    }
     if cluster.discovery != Discovery::Forward {
         let (balancer, fails_on_panic) = balancer::ours(cluster.balancer, &balancing(cluster));
         fields.extend(balancer.map(|balancer| ours::field(BALANCER, &balancer)));
@@ -158,12 +165,14 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
     let metadata = metadata.as_ref();
     let discovery = read_discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment)?;
     let http = http::decode(typed_extension_protocol_options)?;
-    let (balancer, balancing) = match (&discovery, LbPolicy::try_from(lb_policy), &lb_config) {
-        (Discovery::Forward, Ok(LbPolicy::ClusterProvided), None) => (Balancer::default(), Balancing::default()),
-        _ => {
-            let ours = (ours::read(metadata, BALANCER)?, ours::read(metadata, FAILS_ON_PANIC)?);
-            balancer::decode((lb_policy, lb_config), common_lb_config, ours)?
+    let (balancer, balancing) = if discovery == Discovery::Forward {
+        if lb_policy != LbPolicy::ClusterProvided as i32 {
+            return refuse("lb_policy", "only CLUSTER_PROVIDED goes with a dynamic forward proxy");
         }
+        (Balancer::default(), Balancing::default())
+    } else {
+        let ours = (ours::read(metadata, BALANCER)?, ours::read(metadata, FAILS_ON_PANIC)?);
+        balancer::decode((lb_policy, lb_config), common_lb_config, ours)?
     };
     if balancing.locality == LocalityRule::Weighted && discovery != Discovery::Eds {
         return refuse(
@@ -186,13 +195,21 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
         pool: http::with_keepalive(http.pool, upstream_connection_options).at("upstream_connection_options")?,
         breakers: breakers::decode(circuit_breakers, ours::read(metadata, TRIP)?).at("circuit_breakers")?,
         outlier,
-        health_checks: each("health_checks", health_checks, health_check::decode)?,
+        health_checks: read_health_checks(health_checks, ours::read(metadata, MORE_HEALTH_CHECKS)?)?,
         service: read_service(metadata),
         origin: parts::read_origin(metadata),
         protocol: http.protocol,
         name,
         discovery,
     })
+}
+
+/// What our metadata adds is held to the same rules.
+fn read_health_checks(checks: Vec<HealthCheckMessage>, more: Option<Vec<HealthCheck>>) -> Decoded<Vec<HealthCheck>> {
+    let mut read = each("health_checks", checks, health_check::decode)?;
+    let again = |check: HealthCheck| health_check::decode(health_check::encode(&check));
+    read.extend(each(&ours::path(MORE_HEALTH_CHECKS), more.unwrap_or_default(), again)?);
+    Ok(read)
 }
 
 fn read_discovery(

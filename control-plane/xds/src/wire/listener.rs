@@ -4,7 +4,7 @@
 //! at least one request header is allowed.
 //!
 //! Read from other control planes: `default_filter_chain` is the last chain, without a match. HTTP filters that
-//! are neither ours (router, cors, dynamic forward proxy) nor optional are refused.
+//! are neither ours (router, dynamic forward proxy, those of [`super::route::filters`] without a policy of their own) nor optional are refused.
 
 mod handler;
 

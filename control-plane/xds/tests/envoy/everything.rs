@@ -1,5 +1,7 @@
 //! One of everything that the wire can say.
 
+mod resilience;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 use weft_model::cluster::{Balancer, Cluster, Discovery, Protocol, Service};
@@ -24,6 +26,7 @@ pub(crate) struct Backends {
 
 pub(crate) fn everything(backends: &Backends) -> Vec<Resource> {
     let mut resources = clusters(backends.order);
+    resources.extend(resilience::clusters(SocketAddr::new(backends.order.ip(), 1)));
     resources.extend(listeners());
     resources.push(Resource::Secret(Secret {
         name: SECRET.into(),
@@ -156,6 +159,7 @@ fn edge_routes() -> Vec<Route> {
         route("limits", elements("/limits"), limited()),
     ];
     routes.extend(redirects());
+    routes.extend(resilience::routes());
     routes.push(Route { cors: Some(cors()), ..route("cors", elements("/cors"), order()) });
     routes.push(fussy());
     routes.push(route("rest", PathMatch::Any, rewritten(prefix("/base"))));

@@ -17,16 +17,20 @@ async fn a_stock_envoy_takes_all_that_we_can_say_and_does_what_it_says() {
     let ca = Ca::new();
     let order = Upstream::answering(Answer::ok("order")).await;
     let backends = Backends { order: order.address(), certificate: ca.issue(&["shop.example", "*.shop.example"]) };
-    let envoy = Stock::start(everything(&backends)).await;
+    let resources = everything(&backends);
+    let all = |kind| resources.iter().filter(|resource| resource.kind() == kind).count();
+    let said = [Kind::Cluster, Kind::Listener].map(|kind| (kind, all(kind)));
+    let envoy = Stock::start(resources.clone()).await;
     let status = envoy.in_step().await;
     assert_eq!(status.last_nack, None);
-    assert_eq!([Kind::Cluster, Kind::Listener].map(|kind| status.kinds[kind.discovery()].acked), [5, 4]);
+    assert_eq!(said.map(|(kind, _)| (kind, status.kinds[kind.discovery()].acked)), said);
 
     paths_are_rewritten(&envoy, &order).await;
     refusals_and_answers(&envoy).await;
     headers_are_edited(&envoy, &order).await;
     requests_are_matched(&envoy).await;
     browsers_are_answered(&envoy).await;
+    policies_are_obeyed(&envoy, &order).await;
     tls_is_terminated(&envoy, &ca).await;
     callers_name_their_destination(&envoy, &order).await;
     envoy.stop().await;
@@ -116,6 +120,21 @@ async fn browsers_are_answered(envoy: &Stock) {
     assert_eq!(granted.header("access-control-max-age"), Some("60"));
     let refused = ask(&mut client, "OPTIONS", "/cors", &preflight("https://a.shop-example")).await;
     assert_eq!(refused.header("access-control-allow-origin"), None);
+}
+
+async fn policies_are_obeyed(envoy: &Stock, order: &Upstream) {
+    let mut client = Client::http1(envoy.listener("edge").await).await;
+    assert_eq!(client.get("shop.example", "/retried").await.status, 200);
+    assert_eq!(order.last().uri, "/retried");
+    assert_eq!(client.get("shop.example", "/aborted").await.status, 451);
+    let mut statuses = Vec::new();
+    for path in ["/limited", "/limited", "/limited", "/shadow", "/shadow", "/shadow"] {
+        statuses.push(client.get("shop.example", path).await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 503, 200, 200, 200]);
+    let reply = client.get("shop.example", "/sticky").await;
+    assert!(reply.header("set-cookie").is_some_and(|cookie| cookie.starts_with("sticky=")));
+    assert!(client.get("shop.example", "/by-header").await.header("x-sticky").is_some());
 }
 
 async fn tls_is_terminated(envoy: &Stock, ca: &Ca) {

@@ -23,12 +23,12 @@ fn response(status: u16, headers: &HeaderMap) -> Outcome<'_> {
 }
 
 fn ask(attempts: &mut Attempts, policy: &Policy, outcome: &Outcome<'_>, method: &Method) -> Verdict {
-    attempts.should_retry(policy, outcome, Request { method, replayable: true }, NO_LIMIT, &mut Dice::new(1))
+    attempts.should_retry(policy, outcome, Request { method, replayable: true }, || NO_LIMIT, &mut Dice::new(1))
 }
 
 /// The tries of a request of which every one ends so, and why there was no further one.
 fn tries(policy: &Policy, asked: &HeaderMap, outcome: &Outcome<'_>) -> (u32, Option<Reason>) {
-    let Some(mut attempts) = Attempts::begin(policy, asked) else { return (1, None) };
+    let Some(mut attempts) = Attempts::begin(policy, Some(asked)) else { return (1, None) };
     loop {
         if let Verdict::No(reason) = ask(&mut attempts, policy, outcome, &Method::POST) {
             return (attempts.count(), Some(reason));
@@ -109,8 +109,8 @@ fn attempt_counts_per_retry_on_value() {
 #[test]
 fn no_policy_retries_nothing_and_a_policy_once_unless_it_says_how_often() {
     let failed = Outcome::ConnectFailure;
-    assert!(Attempts::begin(&Policy::default(), &HeaderMap::new()).is_none());
-    assert!(Attempts::begin(&compile(on(RetryOn::SERVER_ERROR, 0)), &HeaderMap::new()).is_none());
+    assert!(Attempts::begin(&Policy::default(), Some(&HeaderMap::new())).is_none());
+    assert!(Attempts::begin(&compile(on(RetryOn::SERVER_ERROR, 0)), Some(&HeaderMap::new())).is_none());
     let default = RetryPolicy { on: RetryOn::SERVER_ERROR, ..RetryPolicy::default() };
     assert_eq!(tries(&compile(default), &HeaderMap::new(), &failed), (2, Some(Reason::LimitExceeded)));
 }
@@ -187,7 +187,7 @@ fn only_idempotent_methods_are_repeated_where_the_policy_says_so() {
     let policy = compile(RetryPolicy { idempotent_only: true, ..on(RetryOn::SERVER_ERROR, 1) });
     let none = HeaderMap::new();
     let verdict = |outcome: &Outcome<'_>, method: &Method| {
-        ask(&mut Attempts::begin(&policy, &none).unwrap(), &policy, outcome, method)
+        ask(&mut Attempts::begin(&policy, Some(&none)).unwrap(), &policy, outcome, method)
     };
     let sent = [response(500, &none), Outcome::Reset { before_request_sent: false }, Outcome::PerTryTimeout];
     let unsent = [Outcome::ConnectFailure, Outcome::RefusedStream, Outcome::Reset { before_request_sent: true }];
@@ -203,9 +203,9 @@ fn only_idempotent_methods_are_repeated_where_the_policy_says_so() {
 #[test]
 fn a_body_that_is_gone_is_not_retried() {
     let policy = compile(on(RetryOn::SERVER_ERROR, 1));
-    let mut attempts = Attempts::begin(&policy, &HeaderMap::new()).unwrap();
+    let mut attempts = Attempts::begin(&policy, Some(&HeaderMap::new())).unwrap();
     let request = Request { method: &Method::GET, replayable: false };
-    let verdict = attempts.should_retry(&policy, &Outcome::PerTryTimeout, request, NO_LIMIT, &mut Dice::new(1));
+    let verdict = attempts.should_retry(&policy, &Outcome::PerTryTimeout, request, || NO_LIMIT, &mut Dice::new(1));
     assert_eq!(verdict, Verdict::No(Reason::NotReplayable));
 }
 
@@ -214,10 +214,10 @@ fn timeout_covering_tries() {
     let backoff = Backoff { base: Duration::from_secs(10), max: Duration::from_secs(10) };
     let policy = compile(RetryPolicy { backoff, ..on(RetryOn::SERVER_ERROR, 1) });
     for seed in 0..200 {
-        let begin = || Attempts::begin(&policy, &HeaderMap::new()).unwrap();
+        let begin = || Attempts::begin(&policy, Some(&HeaderMap::new())).unwrap();
         let ask = |clock| {
             let request = Request { method: &Method::GET, replayable: true };
-            begin().should_retry(&policy, &Outcome::PerTryTimeout, request, clock, &mut Dice::new(seed))
+            begin().should_retry(&policy, &Outcome::PerTryTimeout, request, || clock, &mut Dice::new(seed))
         };
         let Verdict::Retry { after } = ask(NO_LIMIT) else { panic!("seed {seed}: without a limit there is a retry") };
         let left = |left| ask(Clock { left: Some(left), ..NO_LIMIT });
@@ -232,10 +232,10 @@ fn backoff_bounds(policy: &Policy, outcome: &Outcome<'_>, seed: u64, retries: us
     let mut dice = Dice::new(seed);
     let mut bounds = vec![(u128::MAX, 0); retries];
     for _ in 0..10_000 {
-        let mut attempts = Attempts::begin(policy, &HeaderMap::new()).unwrap();
+        let mut attempts = Attempts::begin(policy, Some(&HeaderMap::new())).unwrap();
         for bound in &mut bounds {
             let request = Request { method: &Method::GET, replayable: true };
-            let verdict = attempts.should_retry(policy, outcome, request, NO_LIMIT, &mut dice);
+            let verdict = attempts.should_retry(policy, outcome, request, || NO_LIMIT, &mut dice);
             let Verdict::Retry { after } = verdict else { panic!("seed {seed}: {verdict:?}") };
             *bound = (bound.0.min(after.as_millis()), bound.1.max(after.as_millis()));
         }
@@ -356,9 +356,9 @@ proptest! {
             }
         }
         let policy = Policy::default();
-        if let Some(mut attempts) = Attempts::begin(&policy, &asked) {
+        if let Some(mut attempts) = Attempts::begin(&policy, Some(&asked)) {
             let request = Request { method: &Method::GET, replayable: true };
-            attempts.should_retry(&policy, &Outcome::ConnectFailure, request, NO_LIMIT, &mut Dice::new(seed));
+            attempts.should_retry(&policy, &Outcome::ConnectFailure, request, || NO_LIMIT, &mut Dice::new(seed));
         }
     }
 
@@ -368,10 +368,10 @@ proptest! {
         let mut said = HeaderMap::new();
         said.insert("retry-after", HeaderValue::from_str(&value).unwrap());
         said.insert("x-ratelimit-reset", HeaderValue::from_str(&value).unwrap());
-        let mut attempts = Attempts::begin(&policy, &HeaderMap::new()).unwrap();
+        let mut attempts = Attempts::begin(&policy, Some(&HeaderMap::new())).unwrap();
         let request = Request { method: &Method::GET, replayable: true };
         let clock = Clock { left: None, unix: Duration::from_secs(unix) };
-        let verdict = attempts.should_retry(&policy, &response(503, &said), request, clock, &mut Dice::new(seed));
+        let verdict = attempts.should_retry(&policy, &response(503, &said), request, || clock, &mut Dice::new(seed));
         let Verdict::Retry { after } = verdict else { panic!("{verdict:?}") };
         prop_assert!(after < Duration::from_secs(450));
     }

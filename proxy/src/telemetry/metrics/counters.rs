@@ -72,6 +72,8 @@ pub struct Counters {
     pub tls_handshake_failures: Counter,
     /// Connections whose bytes were no request that could be read.
     pub unparsed_requests: Counter,
+    /// Requests that a rate limit in shadow mode would have refused.
+    pub shadow_limited: Counter,
     /// Bugs: a connection's task panicked and was ended alone.
     pub panics: Counter,
 }

@@ -161,6 +161,12 @@ fn own(out: &mut String, metrics: &Metrics, now: SystemTime) {
         "Requests that could not be read.",
         sum(|c| c.unparsed_requests.value()),
     );
+    one(
+        "weft_rate_limit_shadowed_total",
+        counter,
+        "Requests that a rate limit in shadow mode would have refused.",
+        sum(|c| c.shadow_limited.value()),
+    );
     one("weft_panics_total", counter, "Bugs that ended a connection, and nothing else.", sum(|c| c.panics.value()));
     one(
         "weft_metrics_overflowed_total",

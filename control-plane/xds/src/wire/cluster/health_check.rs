@@ -1,5 +1,8 @@
 //! Active health checks.
 //!
+//! Envoy 1.40 wants a name for each when there are several, for which the API that we are built against has no field. So a stock
+//! Envoy is given the first one, and all others travel in our metadata. From other control planes several are read.
+//!
 //! Normal form: a method that Envoy has no name for, and CONNECT, is GET; expected parts of a TCP answer are not empty.
 //! Envoy takes gRPC checks only of clusters that speak HTTP/2.
 

@@ -10,7 +10,7 @@ use super::super::parts::{self, At, Decoded, apart, each, refuse};
 use super::super::route::text;
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::common::matcher::v3 as matcher;
-use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier as Specifier};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::OutlierDetection as HttpOutlier;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use matcher::match_predicate::Rule;
@@ -75,7 +75,7 @@ pub(super) fn encode_error_codes(codes: &[u16]) -> Option<HttpOutlier> {
     };
     let header = HeaderMatcher {
         name: STATUS.into(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+        header_match_specifier: Some(Specifier::StringMatch(StringMatcher {
             match_pattern: Some(pattern),
             ..Default::default()
         })),
@@ -165,7 +165,10 @@ pub(super) fn decode(
 
 pub(super) fn decode_error_codes(outlier: HttpOutlier) -> Decoded<Vec<u16>> {
     let Some(matcher) = outlier.error_matcher else { return Ok(Vec::new()) };
-    read_predicate(matcher).at("error_matcher")
+    match read_predicate(matcher).at("error_matcher")? {
+        codes if codes.is_empty() => refuse("error_matcher", "lists no status"),
+        codes => Ok(codes),
+    }
 }
 
 /// A response header `:status` that is one of a list, or several of those.
@@ -179,14 +182,14 @@ fn read_predicate(predicate: matcher::MatchPredicate) -> Decoded<Vec<u16>> {
 
 fn read_headers(headers: matcher::HttpHeadersMatch) -> Decoded<Vec<u16>> {
     let pattern = match headers.headers.as_slice() {
-        [HeaderMatcher { name, invert_match: false, header_match_specifier: Some(specifier), .. }]
-            if name == STATUS =>
-        {
-            match specifier {
-                HeaderMatchSpecifier::StringMatch(matcher) => matcher.match_pattern.as_ref(),
-                _ => None,
-            }
-        }
+        [
+            HeaderMatcher {
+                name,
+                invert_match: false,
+                header_match_specifier: Some(Specifier::StringMatch(value)),
+                ..
+            },
+        ] if name == STATUS => value.match_pattern.as_ref(),
         _ => None,
     };
     let codes = match pattern {

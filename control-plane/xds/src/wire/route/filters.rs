@@ -1,7 +1,7 @@
 //! What is done to a route's requests by HTTP filters: `typed_per_filter_config`.
 //!
 //! Envoy obeys it only where the filter stands in the connection manager too. There each one stands without a policy of its own,
-//! in the order in which Istio and Envoy Gateway put them, and only there may a policy be refused for being the whole listener's.
+//! faults before CORS, as with Istio and Envoy Gateway. A policy of a whole listener, there, is refused: the model has none.
 
 mod fault;
 mod rate_limit;

@@ -128,6 +128,16 @@ fn balancers_that_envoy_would_refuse_are_refused() {
 }
 
 #[test]
+fn a_forward_proxy_with_a_balancer_of_its_own_is_refused() {
+    let mut forward = Cluster::new("c");
+    forward.discovery = weft_model::cluster::Discovery::Forward;
+    let said = refusal(Resource::Cluster(forward), |cluster: &mut cds::Cluster| {
+        cluster.lb_policy = cds::cluster::LbPolicy::RoundRobin as i32;
+    });
+    assert_eq!(said, "lb_policy: only CLUSTER_PROVIDED goes with a dynamic forward proxy");
+}
+
+#[test]
 fn limits_of_connection_pools_and_of_one_priority_per_host_are_refused() {
     let said = refused(|cluster| {
         cluster.circuit_breakers.as_mut().unwrap().thresholds[1].max_connection_pools = number(1);
@@ -184,6 +194,24 @@ fn health_checks_by_other_means_are_refused() {
         check.health_checker = Some(checker);
     });
     assert_eq!(said, "health_checks[0].custom_health_check: is not supported by this proxy");
+}
+
+#[test]
+fn a_health_check_in_our_metadata_is_held_to_the_same_rules() {
+    let check = |interval| weft_model::health_check::HealthCheck {
+        timeout: Duration::from_secs(1),
+        interval,
+        no_traffic_interval: Duration::from_secs(1),
+        interval_jitter: Duration::ZERO,
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+        reuse_connection: true,
+        probe: weft_model::health_check::Probe::Tcp { send: vec![], receive: vec![] },
+    };
+    let mut cluster = Cluster::new("c");
+    cluster.health_checks = vec![check(Duration::from_secs(1)), check(Duration::ZERO)];
+    let error = decode(&encode(&Resource::Cluster(cluster))).unwrap_err().to_string();
+    assert_eq!(error, "metadata.filter_metadata[\"weft.dev\"].more_health_checks[0].interval: is 0");
 }
 
 #[test]
