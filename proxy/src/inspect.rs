@@ -97,6 +97,7 @@ fn endpoint_view(endpoint: &LiveEndpoint) -> EndpointView {
     EndpointView {
         address: endpoint.address,
         health: match endpoint.health {
+            Health::Healthy if endpoint.experience.monitor.is_ejected() => "ejected",
             Health::Healthy => "healthy",
             Health::Draining => "draining",
             Health::Unhealthy => "unhealthy",

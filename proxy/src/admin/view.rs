@@ -21,7 +21,7 @@ pub struct ClusterView {
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointView {
     pub address: SocketAddr,
-    /// `healthy`, `draining`, `unhealthy`.
+    /// `healthy`, `ejected` (it would be healthy, but is an outlier), `draining`, `unhealthy`.
     pub health: String,
     pub weight: u32,
     /// Whom it belongs to: `default/order`.
