@@ -4,14 +4,15 @@ use crate::hosts::{self, Hosts, POLL};
 use crate::scenario::{Call, Scenario, Step, View};
 use crate::side::Side;
 use std::fmt::Write;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weft_testkit::{Client, Reply, client, eventually};
 
-/// No answer takes longer in any scenario.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Nothing takes longer in any scenario.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the caller got.
 struct Answer {
@@ -32,6 +33,8 @@ struct Running<'a> {
     answers: Vec<Answer>,
     started: Vec<JoinHandle<Answer>>,
     answered: Arc<watch::Sender<usize>>,
+    /// What was waited for in vain.
+    missed: Vec<String>,
 }
 
 /// Runs it from the beginning.
@@ -46,6 +49,7 @@ pub(crate) async fn run(scenario: &Scenario, id: &str, side: &Arc<Side>, hosts: 
         answers: Vec::new(),
         started: Vec::new(),
         answered: Arc::new(watch::Sender::new(0)),
+        missed: Vec::new(),
     };
     for step in &scenario.steps {
         running.take(step).await;
@@ -56,25 +60,39 @@ pub(crate) async fn run(scenario: &Scenario, id: &str, side: &Arc<Side>, hosts: 
 
 impl Running<'_> {
     async fn take(&mut self, step: &Step) {
+        let hosts = self.hosts;
         match step {
             Step::Send(call) => {
                 let answer = ask(self.side.clone(), self.path(call, ""), call.clone()).await;
                 self.answers.push(answer);
             }
             Step::Start(calls) => calls.iter().for_each(|call| self.start(call)),
-            Step::Arrived(requests) => self.hosts.has_seen(*requests).await,
+            Step::Arrived(requests) => {
+                self.in_time(&format!("{requests} arrived"), hosts.has_seen(*requests)).await;
+            }
             Step::Answered(requests) => {
                 let mut answered = self.answered.subscribe();
                 let wait = answered.wait_for(|answered| answered >= requests);
-                weft_testkit::in_time("answers to what was started", wait).await.expect("the sender is ours");
+                self.in_time(&format!("{requests} answered"), wait).await;
             }
-            Step::Open => self.hosts.open(),
+            Step::Open => hosts.open(),
             Step::Until(call, wanted) => self.until(call, wanted).await,
             Step::Ejected(count) => {
-                let (side, id) = (&self.side, self.id.as_str());
-                eventually("an ejection", || async move { (side.ejected(id).await == *count).then_some(()) }).await;
+                let (side, id) = (self.side.clone(), self.id.clone());
+                let (side, id) = (&side, id.as_str());
+                let wait = eventually("", || async move { (side.ejected(id).await == *count).then_some(()) });
+                self.in_time(&format!("{count} ejected"), wait).await;
             }
         }
+    }
+
+    /// What does not come in time is a part of the outcome.
+    async fn in_time<T>(&mut self, what: &str, wait: impl Future<Output = T>) -> Option<T> {
+        let waited = tokio::time::timeout(PATIENCE, wait).await.ok();
+        if waited.is_none() {
+            self.missed.push(format!("not {what}"));
+        }
+        waited
     }
 
     fn start(&mut self, call: &Call) {
@@ -90,12 +108,12 @@ impl Running<'_> {
     async fn until(&mut self, call: &Call, wanted: &str) {
         let (side, hosts) = (self.side.clone(), self.hosts);
         let path = self.path(call, POLL);
-        let what = format!("{}: {wanted}", self.scenario.name);
-        let answer = eventually(&what, || async {
+        let answer = eventually("", || async {
             let answer = ask(side.clone(), path.clone(), call.clone()).await;
             (answer.in_short(hosts) == wanted).then_some(answer)
         });
-        self.answers.push(answer.await);
+        let answer = self.in_time(wanted, answer).await;
+        self.answers.extend(answer);
     }
 
     /// Waits for all that was started. Which of them was first is nobody's business.
@@ -120,6 +138,7 @@ impl Running<'_> {
         if view.unordered || concurrent {
             answers.sort();
         }
+        answers.extend(self.missed.iter().cloned());
         let mut outcome = in_runs(&answers);
         let seen: Vec<_> = self.hosts.arrivals().into_iter().filter(|arrival| !arrival.poll).collect();
         if !view.uncounted {

@@ -48,7 +48,9 @@ impl Control {
             let all = self.status.snapshot();
             let status = all.iter().find(|status| status.node.pod == pod)?;
             assert_eq!(status.last_nack, None, "{pod} refuses");
-            (status.in_sync && ["CDS", "EDS", "RDS"].iter().all(|kind| status.kinds.contains_key(*kind))).then_some(())
+            // Envoy's listener does not come from here
+            let has = |kind: &str| status.kinds.get(kind).is_some_and(|kind| kind.in_sync);
+            ["CDS", "EDS", "RDS"].into_iter().all(has).then_some(())
         })
         .await;
     }

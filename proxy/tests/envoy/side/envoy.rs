@@ -40,7 +40,7 @@ impl Envoy {
         let binary = tokio::task::spawn_blocking(peers::envoy).await.unwrap();
         // one worker, so that limits which each worker counts for itself are the process's
         let process = Command::new(binary)
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "critical"])
+            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "warn", "--log-path", "/tmp/side-envoy.log"])
             .args(["--file-flush-interval-msec", "10", "--config-yaml"])
             .arg(bootstrap(control.address, &listeners))
             .arg("--admin-address-path")

@@ -1,6 +1,6 @@
 //! Our own data plane, in this process.
 
-use super::{Control, Make, Side};
+use super::{Control, Make, Side, admin};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -84,7 +84,10 @@ impl Ours {
     }
 }
 
-/// Placeholder until the data path ejects.
-pub(super) async fn ejected(_: SocketAddr, _: &str) -> usize {
-    usize::MAX
+pub(super) async fn ejected(address: SocketAddr, cluster: &str) -> usize {
+    let all: serde_json::Value = serde_json::from_str(&admin(address, "/clusters?format=json").await).unwrap();
+    let clusters = all["clusters"].as_array().expect("a list of clusters");
+    let found = clusters.iter().find(|found| found["name"] == cluster).expect("the cluster is configured");
+    let endpoints = found["endpoints"].as_array().expect("a list of endpoints");
+    endpoints.iter().filter(|endpoint| endpoint["health"] == "ejected").count()
 }
