@@ -486,13 +486,19 @@ impl Exchange {
         }
     }
 
-    /// The route's timeout, or the caller's patience with a try, is over.
+    /// The route's timeout passed before there was an answer.
     pub(crate) fn timed_out(&mut self) {
-        let now = Instant::now();
+        if let Some(attempt) = &self.attempt {
+            Counts::one(&attempt.cluster.state.counts.upstream_rq_timeout);
+        }
+        self.broke_off(outlier::Outcome::LocalTimeout);
+    }
+
+    /// The endpoint did not bring to its end what it had begun.
+    pub(crate) fn broke_off(&mut self, outcome: outlier::Outcome) {
         let connection = self.connection.clone();
         if let Some(attempt) = &mut self.attempt {
-            Counts::one(&attempt.cluster.state.counts.upstream_rq_timeout);
-            attempt.failed(outlier::Outcome::LocalTimeout, now, &mut connection.worker.dice.borrow_mut());
+            attempt.failed(outcome, Instant::now(), &mut connection.worker.dice.borrow_mut());
         }
     }
 

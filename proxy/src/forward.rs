@@ -70,7 +70,9 @@ pub(crate) async fn serve(
     let body = mirror::copy(&exchange, &parts, RequestBody::new(body, &exchange.meter));
     let mut supply = Supply::of(body, exchange.plan.attempts.is_some().then_some(KEEP_BYTES));
     let timeout = exchange.plan.timeouts.global;
-    let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep_until((exchange.began + timeout).into())));
+    // An injected delay comes before the route's time.
+    let start = if exchange.fault.is_some() { Instant::now() } else { exchange.began };
+    let mut deadline = timeout.map(|timeout| Box::pin(tokio::time::sleep_until((start + timeout).into())));
     let outcome = {
         let meter = exchange.meter.clone();
         let mut attempts = pin!(attempts(&mut exchange, &mut parts, &mut supply, over_http2));

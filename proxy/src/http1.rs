@@ -14,7 +14,7 @@ mod tests;
 
 use crate::body::RequestBody;
 use crate::upstream::Counted;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use decode::{Body, Head};
 use encode::{Framing, Output};
 use http::{Response, StatusCode, request};
@@ -181,11 +181,11 @@ impl Lease {
 
     /// Writes the first bytes of a request. An error means that none were written.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output.head));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.output.rest()));
         match written {
             Ok(0) => Poll::Ready(Err(self.broke(Broken::Closed))),
             Ok(written) => {
-                self.output.head.advance(written);
+                self.output.advance(written);
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(self.broke(error.into()))),

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::time::Sleep;
+use weft_policy::outlier::Outcome;
 
 /// A response's body.
 pub(crate) struct ResponseBody {
@@ -94,6 +95,9 @@ impl Body for ResponseBody {
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
+            if let Some(exchange) = &mut this.exchange {
+                exchange.broke_off(Outcome::LocalTimeout);
+            }
             this.cut_off(Flag::UpstreamTimeout, "response_timeout");
             return Poll::Ready(Some(Err(CutOff::Timeout)));
         }
@@ -121,6 +125,9 @@ impl Body for ResponseBody {
                         "upstream_reset_after_response_started{connection_termination}",
                     ),
                 };
+                if let Some(exchange) = &mut this.exchange {
+                    exchange.broke_off(Outcome::Reset);
+                }
                 this.cut_off(flag, details);
                 Poll::Ready(Some(Err(error.into())))
             }

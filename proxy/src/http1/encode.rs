@@ -1,7 +1,7 @@
 //! A request as bytes.
 
 use crate::body::RequestBody;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, request};
 use http_body::{Body, Frame};
@@ -63,7 +63,7 @@ impl Framing {
                 Framing::Chunked => {
                     let mut size = SmallVec::<[u8; 20]>::new();
                     write!(size, "{:x}\r\n", data.len()).expect("a vector grows");
-                    output.head.put_slice(&size);
+                    output.head.extend_from_slice(&size);
                     output.put(data, b"\r\n");
                 }
             },
@@ -92,8 +92,9 @@ impl Framing {
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// First heads, framing and small pieces of bodies,
-    pub(super) head: BytesMut,
+    /// First heads, framing and small pieces of bodies, of which so much is written,
+    pub(super) head: Vec<u8>,
+    written: usize,
     /// then a large piece that is not copied,
     chunk: Bytes,
     /// then what ends it.
@@ -102,16 +103,31 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.chunk.is_empty() && self.tail.is_empty()
+        self.written == self.head.len() && self.chunk.is_empty() && self.tail.is_empty()
+    }
+
+    /// What of the head is still to be written.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.head[self.written..]
+    }
+
+    /// So much of the head was written.
+    pub(super) fn advance(&mut self, written: usize) {
+        self.written += written;
+        if self.written == self.head.len() {
+            self.written = 0;
+            self.head.clear();
+        }
     }
 
     /// Whether another piece of a body may be put here.
     pub(super) fn has_room(&self) -> bool {
-        self.chunk.is_empty() && self.tail.is_empty() && self.head.len() < COPY_BYTES
+        self.chunk.is_empty() && self.tail.is_empty() && self.rest().len() < COPY_BYTES
     }
 
     pub(super) fn clear(&mut self) {
         self.head.clear();
+        self.written = 0;
         self.chunk = Bytes::new();
         self.tail = b"";
     }
@@ -119,8 +135,8 @@ impl Output {
     fn put(&mut self, data: Bytes, tail: &'static [u8]) {
         if data.len() <= COPY_BYTES {
             self.head.reserve(data.len() + tail.len());
-            self.head.put_slice(&data);
-            self.head.put_slice(tail);
+            self.head.extend_from_slice(&data);
+            self.head.extend_from_slice(tail);
         } else {
             (self.chunk, self.tail) = (data, tail);
         }
@@ -133,17 +149,17 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let written = ready!(match self.chunk.is_empty() && self.tail.is_empty() {
-            true => stream.poll_write(cx, &self.head),
+            true => stream.poll_write(cx, self.rest()),
             false => {
-                let pieces = [&self.head[..], &self.chunk, self.tail].map(IoSlice::new);
+                let pieces = [self.rest(), &self.chunk, self.tail].map(IoSlice::new);
                 stream.poll_write_vectored(cx, &pieces)
             }
         })?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        let of_head = written.min(self.head.len());
-        self.head.advance(of_head);
+        let of_head = written.min(self.rest().len());
+        self.advance(of_head);
         let of_chunk = (written - of_head).min(self.chunk.len());
         self.chunk.advance(of_chunk);
         self.tail = &self.tail[written - of_head - of_chunk..];
@@ -151,12 +167,12 @@ impl Output {
     }
 }
 
-fn last_chunk(trailers: &HeaderMap, output: &mut BytesMut) {
-    output.put_slice(b"0\r\n");
+fn last_chunk(trailers: &HeaderMap, output: &mut Vec<u8>) {
+    output.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name)) {
         line(name, value, output);
     }
-    output.put_slice(b"\r\n");
+    output.extend_from_slice(b"\r\n");
 }
 
 /// Fields that frame or route a message mean nothing behind it (RFC 9110 §6.5.1).
@@ -164,26 +180,22 @@ fn may_trail(name: &HeaderName) -> bool {
     ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST, header::TE, header::TRAILER].contains(name)
 }
 
-pub(super) fn head(parts: &request::Parts, output: &mut BytesMut) {
-    output.reserve(256);
-    output.put_slice(parts.method.as_str().as_bytes());
-    output.put_u8(b' ');
-    match parts.uri.path_and_query() {
-        Some(path) => output.put_slice(path.as_str().as_bytes()),
-        None => output.put_u8(b'/'),
+pub(super) fn head(parts: &request::Parts, output: &mut Vec<u8>) {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    for piece in [parts.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+        output.extend_from_slice(piece.as_bytes());
     }
-    output.put_slice(b" HTTP/1.1\r\n");
     for (name, value) in &parts.headers {
         line(name, value, output);
     }
-    output.put_slice(b"\r\n");
+    output.extend_from_slice(b"\r\n");
 }
 
-fn line(name: &HeaderName, value: &HeaderValue, output: &mut BytesMut) {
+fn line(name: &HeaderName, value: &HeaderValue, output: &mut Vec<u8>) {
     let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
     output.reserve(name.len() + value.len() + 4);
-    output.put_slice(name);
-    output.put_slice(b": ");
-    output.put_slice(value);
-    output.put_slice(b"\r\n");
+    output.extend_from_slice(name);
+    output.extend_from_slice(b": ");
+    output.extend_from_slice(value);
+    output.extend_from_slice(b"\r\n");
 }

@@ -262,9 +262,9 @@ fn a_request_says_how_its_body_ends() {
     let head_of = |method: Method| {
         let (mut parts, ()) = http::Request::builder().method(method).uri("/").body(()).unwrap().into_parts();
         assert_eq!(Framing::of(&mut parts, &RequestBody::Empty), Framing::None);
-        let mut output = BytesMut::new();
+        let mut output = Vec::new();
         encode::head(&parts, &mut output);
-        String::from_utf8(output.to_vec()).unwrap()
+        String::from_utf8(output).unwrap()
     };
     assert_eq!(head_of(Method::POST), "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(head_of(Method::DELETE), "DELETE / HTTP/1.1\r\n\r\n");
