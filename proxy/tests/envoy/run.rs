@@ -6,6 +6,7 @@ use crate::side::Side;
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -107,9 +108,10 @@ impl Running<'_> {
 
     async fn until(&mut self, call: &Call, wanted: &str) {
         let (side, hosts) = (self.side.clone(), self.hosts);
-        let path = self.path(call, POLL);
+        let (path, polls) = (self.path(call, "&"), AtomicUsize::new(0));
         let answer = eventually("", || async {
-            let answer = ask(side.clone(), path.clone(), call.clone()).await;
+            let path = format!("{path}{}{POLL}", polls.fetch_add(1, Ordering::Relaxed));
+            let answer = ask(side.clone(), path, call.clone()).await;
             (answer.in_short(hosts) == wanted).then_some(answer)
         });
         let answer = self.in_time(wanted, answer).await;
@@ -141,15 +143,8 @@ impl Running<'_> {
         answers.extend(self.missed.iter().cloned());
         let mut outcome = in_runs(&answers);
         let seen: Vec<_> = self.hosts.arrivals().into_iter().filter(|arrival| !arrival.poll).collect();
-        if !view.uncounted {
-            let mut counts: Vec<usize> =
-                (0..self.hosts.len()).map(|host| seen.iter().filter(|arrival| arrival.host == host).count()).collect();
-            if view.anonymous {
-                counts.sort_unstable_by(|one, other| other.cmp(one));
-            }
-            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
-            write!(outcome, "; hosts {}", if counts.is_empty() { "-".to_owned() } else { counts.join("+") }).unwrap();
-        }
+        let counts = (0..self.hosts.len()).map(|host| seen.iter().filter(|arrival| arrival.host == host).count());
+        write!(outcome, "; hosts {}", view.counted(counts.collect())).unwrap();
         if view.connections {
             write!(outcome, "; connections {}", self.hosts.connections()).unwrap();
         }
@@ -168,14 +163,17 @@ impl Running<'_> {
         let mut text = answer.status_text();
         let field = |name: &str| record[name].as_str().filter(|value| !value.is_empty() && *value != "-");
         if let Some(flags) = field("response_flags") {
-            write!(text, " {flags}").unwrap();
+            // Envoy writes them in the order in which they were set
+            let mut flags: Vec<&str> = flags.split(',').collect();
+            flags.sort_unstable();
+            write!(text, " {}", flags.join(",")).unwrap();
         }
         if view.details
             && let Some(details) = field("response_code_details")
         {
             write!(text, " {details}").unwrap();
         }
-        if let Some(host) = answer.host.as_ref().filter(|_| !view.anonymous) {
+        if let Some(host) = answer.host.as_ref().filter(|_| !view.anonymous && !view.uncounted) {
             write!(text, "@{host}").unwrap();
         }
         let Some(reply) = &answer.reply else { return text + " broken" };
@@ -209,6 +207,23 @@ impl Answer {
         match &self.host {
             Some(host) if hosts.len() > 1 => format!("{}@{host}", self.status_text()),
             _ => self.status_text(),
+        }
+    }
+}
+
+impl View {
+    /// How many requests each host saw: `2+0`, `-` without a host.
+    fn counted(&self, mut counts: Vec<usize>) -> String {
+        if self.anonymous {
+            counts.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        let count = |count: &usize| match self.uncounted {
+            true => if *count > 0 { "some" } else { "none" }.to_owned(),
+            false => count.to_string(),
+        };
+        match counts.is_empty() {
+            true => "-".to_owned(),
+            false => counts.iter().map(count).collect::<Vec<_>>().join("+"),
         }
     }
 }

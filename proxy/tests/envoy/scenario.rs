@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) routes: Vec<(&'static str, Route)>,
     pub(crate) steps: Vec<Step>,
     pub(crate) view: View,
+    /// Nothing else runs at the same time.
+    pub(crate) alone: bool,
     /// What Envoy does; `None`: whatever it is, ours does the same.
     pub(crate) expected: Option<&'static str>,
     pub(crate) differs: Option<Difference>,
@@ -101,7 +103,7 @@ pub(crate) struct View {
     pub(crate) anonymous: bool,
     /// So is the order of the answers.
     pub(crate) unordered: bool,
-    /// So is how many requests the hosts saw.
+    /// So is how many requests each saw; whether it saw any is not.
     pub(crate) uncounted: bool,
     pub(crate) details: bool,
     pub(crate) connections: bool,
@@ -123,6 +125,7 @@ pub(crate) fn scenario(name: &'static str) -> Scenario {
         routes: vec![("", to(OWN))],
         steps: Vec::new(),
         view: View::default(),
+        alone: false,
         expected: None,
         differs: None,
     }
@@ -271,6 +274,11 @@ impl Scenario {
         self.step(Step::Ejected(hosts))
     }
 
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     pub(crate) fn anonymous(mut self) -> Self {
         self.view.anonymous = true;
         self
@@ -334,7 +342,16 @@ pub(crate) fn grpc() -> Call {
     call.with("content-type", "application/grpc").with("te", "trailers")
 }
 
+/// One that may ask for more than others: its sender is inside (Envoy looks at `x-forwarded-for`, and at `internal_address_config`).
+pub(crate) fn get_from_inside() -> Call {
+    get().from_inside()
+}
+
 impl Call {
+    pub(crate) fn from_inside(self) -> Self {
+        self.with("x-forwarded-for", "127.0.0.1")
+    }
+
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

@@ -106,10 +106,18 @@ fn by_priority() -> Vec<Scenario> {
         members("priority: the third, when none before it is healthy", &[(unwell, 0), (unwell, 1), (well, 2)])
             .send_times(3, get())
             .expect("3x 200@c; hosts 0+0+3"),
-        members("priority: all of the first in panic, when none is healthy at all", &[(unwell, 0), (unwell, 0), (unwell, 1)])
-            .send_times(4, get())
-            .unordered()
-            .expect("2x 200@a, 2x 200@b; hosts 2+2+0"),
+        members("priority: all of all in panic, when none is healthy at all", &[(unwell, 0), (unwell, 0), (unwell, 1)])
+            .send_times(60, get())
+            .uncounted()
+            .expect("60x 200; hosts some+some+some"),
+        members("priority: a part goes on when half of the first is healthy", &[(well, 0), (unwell, 0), (well, 1), (well, 2)])
+            .send_times(60, get())
+            .uncounted()
+            .expect("60x 200; hosts some+none+some+none"),
+        members("priority: both in panic", &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0), (well, 1), (unwell, 1), (unwell, 1)])
+            .send_times(80, get())
+            .uncounted()
+            .expect("80x 200; hosts some+some+some+some+some+some+some"),
         members("panic: one of four healthy is under the threshold", &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0)])
             .send_times(8, get())
             .anonymous()

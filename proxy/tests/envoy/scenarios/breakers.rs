@@ -20,7 +20,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             .send(get())
             .with_headers(OVERLOADED)
             .with_details()
-            .expect("2x 200 via_upstream@a, 503 UO overflow x-envoy-overloaded=true; hosts 2"),
+            .expect("2x 200 via_upstream@a, 503 UO upstream_reset_before_response_started{overflow} x-envoy-overloaded=true; hosts 2"),
         scenario("breaker: max_requests counts over HTTP/2 too")
             .host([held()])
             .cluster(|cluster| cluster.protocol = Protocol::Http2)

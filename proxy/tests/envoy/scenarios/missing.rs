@@ -37,7 +37,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             .host_that_is(HostKind::Absent)
             .send(get())
             .with_details()
-            .expect("503 UF upstream_reset_before_response_started{connection_failure}; hosts 0"),
+            .expect("503 UF upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}; hosts 0"),
         scenario("a connection that ends before the answer")
             .host([reset()])
             .send(get())
@@ -47,7 +47,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             .host([half()])
             .send(get())
             .with_details()
-            .expect("200 UC upstream_reset_after_response_started{connection_termination}@a broken; hosts 1"),
+            .expect("200 UPE upstream_reset_after_response_started{protocol_error}@a broken; hosts 1"),
         http2("a stream that is reset before the answer")
             .host([reset()])
             .send(get())

@@ -2,7 +2,9 @@
 
 use crate::scenario::{Scenario, get, grpc, ok, scenario};
 use std::time::Duration;
+use weft_model::fault::{Delay, Fault};
 use weft_model::rate_limit::{Bucket, LimitAnswer, Mode, RateLimit, TokenBucket};
+use weft_model::route::{Action, Respond, Route, Share};
 
 const LIMITED: [&str; 1] = ["x-envoy-ratelimited"];
 
@@ -18,17 +20,23 @@ pub(crate) fn all() -> Vec<Scenario> {
             .send_times(4, get())
             .with_headers(LIMITED)
             .with_details()
-            .expect("2x 200 via_upstream@a, 2x 429 RL local_rate_limited x-envoy-ratelimited=true; hosts 2"),
+            .expect("2x 200 via_upstream@a, 2x 429 RL local_rate_limited; hosts 2"),
         limited("rate limit: tokens come back", refilled(1, 200))
             .send_times(3, get())
             .until(get(), "200")
             .send(get())
             .expect("2x 200@a, 429 RL, 200@a, 429 RL; hosts 2"),
-        limited("rate limit: never more than max_tokens", refilled(100, 200))
+        limited("rate limit: tokens come one by one, not by portions", refilled(2, 600))
             .send_times(3, get())
             .until(get(), "200")
-            .send_times(2, get())
-            .expect("2x 200@a, 429 RL, 2x 200@a, 429 RL; hosts 3"),
+            .send(get())
+            .expect("2x 200@a, 429 RL, 200@a, 429 RL; hosts 2"),
+        limited("rate limit: never more than max_tokens", refilled(2, 600))
+            .and_route("/pause", pause())
+            .send_times(3, get())
+            .send(get().by("/pause"))
+            .send_times(3, get())
+            .expect("2x 200@a, 429 RL, 200 DI, 2x 200@a, 429 RL; hosts 4"),
         limited("rate limit: another status", |limit| limit.answer.status = 503)
             .send_times(3, get())
             .expect("2x 200@a, 503 RL; hosts 2"),
@@ -41,8 +49,16 @@ pub(crate) fn all() -> Vec<Scenario> {
         limited("rate limit: what is left is told", |limit| limit.answer.headers = true)
             .send_times(3, get())
             .with_headers(["x-ratelimit-limit", "x-ratelimit-remaining", "ratelimit-limit", "ratelimit-remaining"])
-            .expect("200@a"),
+            .expect("200@a x-ratelimit-limit=2 x-ratelimit-remaining=1, 200@a x-ratelimit-limit=2 x-ratelimit-remaining=0, 429 RL x-ratelimit-limit=2 x-ratelimit-remaining=0; hosts 2"),
     ]
+}
+
+/// A second passes.
+fn pause() -> Route {
+    let delay = Delay { duration: Duration::from_secs(1), share: Share::ALL };
+    let mut route = Route::all("", Action::Respond(Respond { status: 200, body: String::new() }));
+    route.fault = Some(Fault { delay: Some(delay), ..Fault::default() });
+    route
 }
 
 /// Two requests, and then none for an hour.

@@ -62,7 +62,7 @@ fn statuses() -> Vec<Scenario> {
             answer(Answer::status(503).header("x-envoy-overloaded", "true")),
             RetryOn::SERVER_ERROR,
         )
-        .expect("503@a; hosts 1"),
+        .expect("200@a; hosts 2"),
     ]
 }
 
@@ -74,7 +74,7 @@ fn no_response() -> Vec<Scenario> {
         then_ok("retry reset: not a 503", status(503), RetryOn::RESET).expect("503@a; hosts 1"),
         then_ok("retry 5xx: a reset", reset(), RetryOn::SERVER_ERROR).expect("200@a; hosts 2"),
         then_ok("retry gateway-error: a reset", reset(), RetryOn::GATEWAY_ERROR).expect("200@a; hosts 2"),
-        then_ok("retry connect-failure: not a reset", reset(), RetryOn::CONNECT_FAILURE).expect("503 UC@a; hosts 1"),
+        then_ok("retry connect-failure: not a reset", reset(), RetryOn::CONNECT_FAILURE).expect("503 UC; hosts 1"),
         then_ok("retry reset-before-request: not a reset after it", reset(), RetryOn::RESET_BEFORE_REQUEST)
             .expect("503 UC; hosts 1"),
         then_ok("retry retriable-status-codes: not a reset, though 503 is listed", reset(), RetryOn::RETRIABLE_STATUS_CODES)
@@ -156,7 +156,7 @@ fn counts() -> Vec<Scenario> {
             .host([status(503), ok()])
             .retry(RetryOn::SERVER_ERROR, |policy| policy.num_retries = 0)
             .send(get())
-            .expect("503@a; hosts 1"),
+            .expect("503 URX@a; hosts 1"),
         scenario("retry: what fails otherwise at last is told")
             .host([status(503), reset()])
             .retry(RetryOn::SERVER_ERROR, |_| ())
@@ -225,11 +225,11 @@ fn per_try() -> Vec<Scenario> {
             .retry(RetryOn::GATEWAY_ERROR, |policy| policy.per_try_timeout = tenth)
             .send(get())
             .expect("200@a; hosts 2"),
-        scenario("retry reset: not a per-try timeout")
+        scenario("retry reset: a per-try timeout")
             .host([never(), ok()])
             .retry(RetryOn::RESET, |policy| policy.per_try_timeout = tenth)
             .send(get())
-            .expect("504 UT; hosts 1"),
+            .expect("200@a; hosts 2"),
         scenario("retry connect-failure: not a per-try timeout")
             .host([never(), ok()])
             .retry(RetryOn::CONNECT_FAILURE, |policy| policy.per_try_timeout = tenth)

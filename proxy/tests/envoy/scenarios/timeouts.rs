@@ -1,6 +1,6 @@
 //! How long a request may take.
 
-use crate::scenario::{Call, HostKind, Scenario, get, grpc, grpc_status, held, never, ok, scenario, stalled};
+use crate::scenario::{Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled};
 use std::time::Duration;
 use weft_model::cluster::Protocol;
 use weft_model::retry::RetryOn;
@@ -76,12 +76,13 @@ fn of_the_route() -> Vec<Scenario> {
             .start(1, get())
             .arrived(1)
             .start(1, get())
-            .expect("2x 504 UT; hosts 1"),
+            .uncounted()
+            .expect("2x 504 UT; hosts some"),
     ]
 }
 
 fn asked() -> Vec<Scenario> {
-    let with = |name: &'static str, value: &str| get().with(name, value);
+    let with = |name: &'static str, value: &str| get_from_inside().with(name, value);
     let by_grpc = |name| {
         scenario(name)
             .host([never(), grpc_status("0")])
@@ -129,11 +130,11 @@ fn asked() -> Vec<Scenario> {
             .forward(|forward| forward.grpc_timeout_max = Some(Duration::ZERO))
             .send(grpc().with("grpc-timeout", "100m"))
             .with_details()
-            .expect("200 grpc 4 UMSDR max_duration_timeout; hosts 1"),
+            .expect("200 grpc 4 max_duration_timeout; hosts 1"),
         by_grpc("timeout: grpc-timeout, capped")
             .forward(|forward| forward.grpc_timeout_max = Some(Duration::from_millis(100)))
             .send(grpc().with("grpc-timeout", "5S"))
-            .expect("200 grpc 4 UMSDR; hosts 1"),
+            .expect("200 grpc 4; hosts 1"),
         by_grpc("timeout: grpc-timeout where it is not looked at")
             .timeout(150)
             .send(grpc().with("grpc-timeout", "10m"))

@@ -1,16 +1,18 @@
 //! A stock Envoy.
 //!
-//! Clusters, endpoints and routes come to it from our server. The listener comes as a file, because it carries an access log,
-//! which our words for a listener know nothing of; the rest of it is what our server would say.
+//! Clusters, endpoints and routes come to it from our server. The listener comes as a file, because it has two things more than our
+//! words for a listener can say: an access log, and who is inside. The rest of it is what our server would say.
 
 use super::{Control, LISTENER, Make, Side, admin, listener};
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
-use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, substitution_format_string};
+use envoy_types::pb::envoy::config::core::v3::{CidrRange, SubstitutionFormatString, substitution_format_string};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_connection_manager::InternalAddressConfig,
+};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use envoy_types::pb::google::protobuf::{Any, Struct, Value, value};
+use envoy_types::pb::google::protobuf::{Any, Struct, UInt32Value, Value, value};
 use lds::filter::ConfigType;
 use prost::{Message, Name};
 use std::fs;
@@ -40,7 +42,7 @@ impl Envoy {
         let binary = tokio::task::spawn_blocking(peers::envoy).await.unwrap();
         // one worker, so that limits which each worker counts for itself are the process's
         let process = Command::new(binary)
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "warn", "--log-path", "/tmp/side-envoy.log"])
+            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "critical"])
             .args(["--file-flush-interval-msec", "10", "--config-yaml"])
             .arg(bootstrap(control.address, &listeners))
             .arg("--admin-address-path")
@@ -86,6 +88,10 @@ fn listeners_file(log: &Path) -> Vec<u8> {
     };
     let mut http = HttpConnectionManager::decode(&manager.value[..]).unwrap();
     http.access_log.push(access_log_in(log));
+    http.internal_address_config = Some(InternalAddressConfig {
+        cidr_ranges: vec![CidrRange { address_prefix: "127.0.0.0".into(), prefix_len: Some(UInt32Value { value: 8 }) }],
+        ..Default::default()
+    });
     manager.value = http.encode_to_vec();
     let resource = Any { type_url: encoded.type_url, value: listener.encode_to_vec() };
     let response = DiscoveryResponse {
