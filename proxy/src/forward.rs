@@ -43,17 +43,17 @@ pub(crate) async fn serve(
         let why = "it has both content-length and transfer-encoding";
         return Ok(refuse(exchange, Rejection::BadRequest(why)));
     }
-    match exchange.decide(&parts) {
-        Ok(Decision::Forward) => {}
-        Ok(Decision::Answer { status, headers, body, details }) => {
-            return Ok(answer(exchange, status, headers, body, details));
-        }
+    let decision = match exchange.decide(&parts) {
+        Ok(decision) => decision,
         Err(rejection) => return Ok(refuse(exchange, rejection)),
-    }
+    };
     if let Some(fault) = &exchange.fault
         && let Err(rejection) = suffer(fault.delay, fault.abort, &mut exchange.ending.flags).await
     {
         return Ok(refuse(exchange, rejection));
+    }
+    if let Decision::Answer { status, headers, body, details } = decision {
+        return Ok(answer(exchange, status, headers, body, details));
     }
     if parts.method == Method::CONNECT {
         return Ok(Box::pin(upgrade::connect(exchange, parts)).await);
