@@ -473,6 +473,7 @@ impl Exchange {
             Ok(permit) => Some(permit),
             Err(overflow) => {
                 tracing::debug!(cluster = cluster.spec.name, "{overflow}");
+                self.ending.flags |= Flags::from(Flag::UpstreamOverflow);
                 None
             }
         }
