@@ -34,6 +34,7 @@ pub struct Policy {
     backoff: Exponential,
     rate_limited: Option<RateLimited>,
     avoid_previous_hosts: bool,
+    avoid_previous_priorities: Option<u32>,
     host_selection_attempts: u32,
     idempotent_only: bool,
 }
@@ -125,6 +126,7 @@ impl Policy {
             backoff: Exponential::compile(&policy.backoff)?,
             rate_limited: rate_limited?,
             avoid_previous_hosts: policy.avoid_previous_hosts,
+            avoid_previous_priorities: policy.avoid_previous_priorities,
             host_selection_attempts: policy.host_selection_attempts,
             idempotent_only: policy.idempotent_only,
         })
@@ -134,6 +136,13 @@ impl Policy {
     /// hash stays with its choice.
     pub fn avoids(&self, balancer: Balancer) -> (bool, u32) {
         (self.avoid_previous_hosts && !balancer.is_consistent(), self.host_selection_attempts)
+    }
+
+    /// Of so many tries that were made, how many first ones' priorities the next one avoids (Envoy's `previous_priorities`): they
+    /// are looked at anew after each so many tries.
+    pub fn priorities_to_avoid(&self, tries: usize) -> usize {
+        let every = self.avoid_previous_priorities.map_or(usize::MAX, |every| every.max(1) as usize);
+        tries - tries % every
     }
 
     fn must_not_repeat(&self, method: &Method, outcome: &Outcome<'_>) -> bool {
