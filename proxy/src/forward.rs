@@ -162,7 +162,10 @@ async fn once(
 ) -> Result<Response<Source>, Rejection> {
     let Some((_, forward, _)) = exchange.forwarding() else { return Err(Rejection::NoRoute) };
     let priority = forward.model.priority;
-    let limit = match (exchange.plan.timeouts.per_try, forward.model.backend_timeout) {
+    // Until the response starts nothing comes, so the idle timeout of a try is one more limit of it.
+    let idle = forward.model.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout);
+    let per_try = exchange.plan.timeouts.per_try.into_iter().chain(idle).min();
+    let limit = match (per_try, forward.model.backend_timeout) {
         (Some(per_try), Some(backend)) if backend < per_try => Some((backend, Rejection::BackendTimeout)),
         (Some(per_try), _) => Some((per_try, Rejection::PerTryTimeout)),
         (None, Some(backend)) => Some((backend, Rejection::BackendTimeout)),
