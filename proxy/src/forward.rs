@@ -81,7 +81,8 @@ pub(crate) async fn serve(
                 return Poll::Ready(outcome);
             }
             if meter.poll_expired(cx).is_some() {
-                return Poll::Ready(Err(Rejection::StreamIdle));
+                let request_complete = meter.complete.get();
+                return Poll::Ready(Err(Rejection::StreamIdle { request_complete }));
             }
             match &mut deadline {
                 Some(deadline) => deadline.as_mut().poll(cx).map(|()| Err(Rejection::RequestTimeout)),

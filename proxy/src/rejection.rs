@@ -57,7 +57,7 @@ pub(crate) enum Rejection {
     /// The upstream said that it has not begun on the request.
     RefusedStream,
     /// Nothing moved on the stream for too long.
-    StreamIdle,
+    StreamIdle { request_complete: bool },
     /// The request's own body ended in an error.
     DownstreamReset,
 }
@@ -175,7 +175,9 @@ impl Rejection {
             }
             RequestTimeout => (504, Some(Flag::UpstreamTimeout), "response_timeout"),
             BackendTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
-            StreamIdle => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
+            // the one who was silent is to blame
+            StreamIdle { request_complete: false } => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
+            StreamIdle { request_complete: true } => (504, Some(Flag::StreamIdle), "stream_idle_timeout"),
             DownstreamReset => (400, Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect"),
         };
         let status = StatusCode::from_u16(status).expect("every status above is a valid one");
@@ -224,7 +226,7 @@ impl Rejection {
             UpstreamProtocol(why) => format!("the upstream's answer is not valid HTTP: {why}"),
             RequestTimeout => "upstream request timeout: the route's request timeout passed".into(),
             BackendTimeout => "upstream request timeout: the route's backend request timeout passed".into(),
-            StreamIdle => "stream timeout: nothing was sent either way for too long".into(),
+            StreamIdle { .. } => "stream timeout: nothing was sent either way for too long".into(),
             DownstreamReset => "the request's body ended in an error".into(),
         }
     }
