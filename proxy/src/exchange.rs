@@ -132,9 +132,10 @@ impl Failure {
         match &self.rejection {
             Rejection::ConnectFailed(_) | Rejection::ConnectTimeout => Some(outlier::Outcome::ConnectFailed),
             Rejection::PerTryTimeout | Rejection::BackendTimeout => Some(outlier::Outcome::LocalTimeout),
-            Rejection::UpstreamReset(_) | Rejection::UpstreamProtocol(_) | Rejection::RefusedStream => {
-                Some(outlier::Outcome::Reset)
-            }
+            Rejection::UpstreamReset(_)
+            | Rejection::StreamReset(_)
+            | Rejection::UpstreamProtocol(_)
+            | Rejection::RefusedStream => Some(outlier::Outcome::Reset),
             _ => None,
         }
     }
