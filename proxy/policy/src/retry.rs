@@ -35,6 +35,7 @@ pub struct Policy {
     min_wait: Duration,
     rate_limited: Option<RateLimited>,
     avoid_previous_hosts: bool,
+    avoid_previous_priorities: Option<u32>,
     host_selection_attempts: u32,
     idempotent_only: bool,
 }
@@ -127,6 +128,7 @@ impl Policy {
             min_wait: policy.min_wait,
             rate_limited: rate_limited?,
             avoid_previous_hosts: policy.avoid_previous_hosts,
+            avoid_previous_priorities: policy.avoid_previous_priorities,
             host_selection_attempts: policy.host_selection_attempts,
             idempotent_only: policy.idempotent_only,
         })
@@ -136,6 +138,13 @@ impl Policy {
     /// hash stays with its choice.
     pub fn avoids(&self, balancer: Balancer) -> (bool, u32) {
         (self.avoid_previous_hosts && !balancer.is_consistent(), self.host_selection_attempts)
+    }
+
+    /// Of so many tries that were made, how many first ones' priorities the next one avoids (Envoy's `previous_priorities`): they
+    /// are looked at anew after each so many tries.
+    pub fn priorities_to_avoid(&self, tries: usize) -> usize {
+        let every = self.avoid_previous_priorities.map_or(usize::MAX, |every| every.max(1) as usize);
+        tries - tries % every
     }
 
     fn must_not_repeat(&self, method: &Method, outcome: &Outcome<'_>) -> bool {

@@ -338,6 +338,17 @@ fn previous_host_avoided() {
 }
 
 #[test]
+fn previous_priorities_are_looked_at_anew_after_so_many_tries() {
+    let avoided = |every: Option<u32>| {
+        let policy = compile(RetryPolicy { avoid_previous_priorities: every, ..RetryPolicy::default() });
+        (0..6).map(|tries| policy.priorities_to_avoid(tries)).collect::<Vec<_>>()
+    };
+    assert_eq!(avoided(None), [0, 0, 0, 0, 0, 0]);
+    assert_eq!(avoided(Some(1)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(avoided(Some(2)), [0, 0, 2, 2, 4, 4]);
+}
+
+#[test]
 fn a_request_of_many_tries_remembers_few_hosts() {
     let policy = compile(RetryPolicy { avoid_previous_hosts: true, ..RetryPolicy::default() });
     let mut tried = Tried::default();
