@@ -172,11 +172,9 @@ impl Rejection {
                 Some(Flag::UpstreamConnectionTermination),
                 "upstream_reset_before_response_started{connection_termination}",
             ),
-            StreamReset(_) => (
-                503,
-                Some(Flag::UpstreamRemoteReset),
-                "upstream_reset_before_response_started{remote_reset}",
-            ),
+            StreamReset(_) => {
+                (503, Some(Flag::UpstreamRemoteReset), "upstream_reset_before_response_started{remote_reset}")
+            }
             UpstreamProtocol(_) => {
                 (502, Some(Flag::UpstreamProtocolError), "upstream_reset_before_response_started{protocol_error}")
             }

@@ -178,8 +178,7 @@ impl State {
 
     fn next(&self, host: usize, arrival: Arrival) -> Act {
         let (own, all) = self.arrive(arrival);
-        let (script, line) =
-            if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
+        let (script, line) = if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
         let signed = |answer: &Answer| answer.clone().header(HOST, &letter(host));
         match &script[line.min(script.len() - 1)] {
             Play::Held(answer) => Act::Answer(signed(answer).behind(&self.run.lock().unwrap().gate)),

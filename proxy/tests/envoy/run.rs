@@ -151,7 +151,9 @@ impl Running<'_> {
         for name in &view.sees {
             let values: Vec<String> = seen
                 .iter()
-                .map(|arrival| arrival.headers.get(*name).map_or("-".into(), |value| value.to_str().unwrap().to_owned()))
+                .map(|arrival| {
+                    arrival.headers.get(*name).map_or("-".into(), |value| value.to_str().unwrap().to_owned())
+                })
                 .collect();
             write!(outcome, "; {name} {}", in_runs(&values)).unwrap();
         }
@@ -240,8 +242,7 @@ fn in_runs(texts: &[String]) -> String {
 async fn ask(side: Arc<Side>, path: String, call: Call) -> Answer {
     let none = Answer { path: path.clone(), reply: None, status: 0, host: None };
     let asking = async {
-        let mut client =
-            if call.http2 { Client::http2(side.address).await } else { Client::http1(side.address).await };
+        let mut client = if call.http2 { Client::http2(side.address).await } else { Client::http1(side.address).await };
         let method = if call.body.is_empty() { "GET" } else { "POST" };
         let request = client.request(method, "side.example", &path);
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));

@@ -6,11 +6,8 @@ use weft_model::route::{Action, Respond, StringMatch, Target};
 
 pub(crate) fn all() -> Vec<Scenario> {
     let http2 = |name| scenario(name).cluster(|cluster| cluster.protocol = Protocol::Http2);
-    let never_fits = weft_model::route::HeaderMatch {
-        name: "x-nobody".into(),
-        value: StringMatch::Present,
-        invert: false,
-    };
+    let never_fits =
+        weft_model::route::HeaderMatch { name: "x-nobody".into(), value: StringMatch::Present, invert: false };
     vec![
         scenario("no route")
             .route(|route| route.matches.headers.push(never_fits))

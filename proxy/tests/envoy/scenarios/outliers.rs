@@ -240,12 +240,8 @@ fn rates() -> Vec<Scenario> {
             .host([status(500)])
             .outlier(|outlier| {
                 quick(outlier);
-                outlier.success_rate = SuccessRate {
-                    minimum_hosts: 3,
-                    request_volume: 4,
-                    stdev_factor: 1000,
-                    ..SuccessRate::default()
-                };
+                outlier.success_rate =
+                    SuccessRate { minimum_hosts: 3, request_volume: 4, stdev_factor: 1000, ..SuccessRate::default() };
             })
             .send_times(12, get())
             .ejected(1)
