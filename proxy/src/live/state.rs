@@ -24,7 +24,7 @@ pub(crate) struct ClusterState {
     due: Mutex<Instant>,
     happenings: Mutex<VecDeque<Happening>>,
     pub(crate) counts: Counts,
-    /// Somebody called since this was asked last.
+    /// Somebody ever called.
     traffic: AtomicBool,
 }
 
@@ -85,9 +85,9 @@ impl ClusterState {
         }
     }
 
-    /// Whether a request went to the cluster since this was asked last.
-    pub(crate) fn take_traffic(&self) -> bool {
-        self.traffic.swap(false, Ordering::Relaxed)
+    /// Whether a request ever went to the cluster.
+    pub(crate) fn has_traffic(&self) -> bool {
+        self.traffic.load(Ordering::Relaxed)
     }
 
     /// The cluster's outlier detection was edited, added or taken away.
