@@ -3,7 +3,7 @@
 use super::{LiveCluster, Queue};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use weft_model::Cluster;
 use weft_policy::Dice;
@@ -26,17 +26,8 @@ pub(crate) struct ClusterState {
     /// When an ejection that was not done was last told.
     refusal_told: Mutex<Option<Instant>>,
     pub(crate) counts: Counts,
-    traffic: AtomicU8,
-}
-
-/// Whether somebody called.
-struct Traffic;
-
-impl Traffic {
-    const NEVER: u8 = 0;
-    /// Not since this was asked last.
-    const ONCE: u8 = 1;
-    const LATELY: u8 = 2;
+    /// Somebody ever called.
+    traffic: AtomicBool,
 }
 
 /// Counters, named as Envoy's.
@@ -77,7 +68,7 @@ impl ClusterState {
             happenings: Mutex::default(),
             refusal_told: Mutex::default(),
             counts: Counts::default(),
-            traffic: AtomicU8::new(Traffic::NEVER),
+            traffic: AtomicBool::new(false),
         }
     }
 
@@ -92,20 +83,14 @@ impl ClusterState {
 
     /// A request goes to the cluster.
     pub(crate) fn called(&self) {
-        if self.traffic.load(Ordering::Relaxed) != Traffic::LATELY {
-            self.traffic.store(Traffic::LATELY, Ordering::Relaxed);
+        if !self.traffic.load(Ordering::Relaxed) {
+            self.traffic.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether a request ever went to the cluster.
     pub(crate) fn was_called(&self) -> bool {
-        self.traffic.load(Ordering::Relaxed) != Traffic::NEVER
-    }
-
-    /// Whether a request went to the cluster since this was asked last.
-    pub(crate) fn take_traffic(&self) -> bool {
-        let (lately, once) = (Traffic::LATELY, Traffic::ONCE);
-        self.traffic.compare_exchange(lately, once, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.traffic.load(Ordering::Relaxed)
     }
 
     /// The cluster's outlier detection was edited, added or taken away.
