@@ -178,13 +178,12 @@ impl State {
 
     fn next(&self, host: usize, arrival: Arrival) -> Act {
         let (own, all) = self.arrive(arrival);
-        let (script, line) =
-            if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
+        let (script, line) = if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
         let signed = |answer: &Answer| answer.clone().header(HOST, &letter(host));
         match &script[line.min(script.len() - 1)] {
             Play::Held(answer) => Act::Answer(signed(answer).behind(&self.run.lock().unwrap().gate)),
+            Play::Torn => Act::Tear(signed(&Answer::ok("part")), self.run.lock().unwrap().gate.clone()),
             Play::Act(Act::Answer(answer)) => Act::Answer(signed(answer)),
-            Play::Act(Act::Half(answer)) => Act::Half(signed(answer)),
             Play::Act(Act::Stall(answer)) => Act::Stall(signed(answer)),
             Play::Act(other) => other.clone(),
         }

@@ -19,7 +19,9 @@ pub(crate) fn all() -> Vec<Scenario> {
             .retry(RetryOn::SERVER_ERROR, |_| ())
             .send(get())
             .expect("503 FI; hosts 0"),
-        with("fault: an abort of nobody", abort(AbortWith::Http(503), Share::NONE)).send(get()).expect("200@a; hosts 1"),
+        with("fault: an abort of nobody", abort(AbortWith::Http(503), Share::NONE))
+            .send(get())
+            .expect("200@a; hosts 1"),
         with("fault: an abort of a gRPC call", abort(AbortWith::Http(503), Share::ALL))
             .send(grpc())
             .expect("200 grpc 14 FI; hosts 0"),

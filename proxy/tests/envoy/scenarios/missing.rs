@@ -1,16 +1,13 @@
 //! Nobody there, or nothing that could be understood.
 
-use crate::scenario::{HostKind, Scenario, forward, get, half, ok, reset, scenario, through, to};
+use crate::scenario::{HostKind, Play, Scenario, forward, get, ok, reset, scenario, through, to};
 use weft_model::cluster::Protocol;
 use weft_model::route::{Action, Respond, StringMatch, Target};
 
 pub(crate) fn all() -> Vec<Scenario> {
     let http2 = |name| scenario(name).cluster(|cluster| cluster.protocol = Protocol::Http2);
-    let never_fits = weft_model::route::HeaderMatch {
-        name: "x-nobody".into(),
-        value: StringMatch::Present,
-        invert: false,
-    };
+    let never_fits =
+        weft_model::route::HeaderMatch { name: "x-nobody".into(), value: StringMatch::Present, invert: false };
     vec![
         scenario("no route")
             .route(|route| route.matches.headers.push(never_fits))
@@ -44,8 +41,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             .with_details()
             .expect("503 UC upstream_reset_before_response_started{connection_termination}; hosts 1"),
         scenario("a connection that ends within the answer")
-            .host([half()])
-            .send(get())
+            .host([Play::Torn])
+            .start(1, get())
+            .begun(1)
+            .open()
             .with_details()
             .expect("200 UPE upstream_reset_after_response_started{protocol_error}@a broken; hosts 1"),
         http2("a stream that is reset before the answer")
@@ -54,8 +53,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             .with_details()
             .expect("503 UR upstream_reset_before_response_started{remote_reset}; hosts 1"),
         http2("a stream that is reset within the answer")
-            .host([half()])
-            .send(get().over_http2())
+            .host([Play::Torn])
+            .start(1, get().over_http2())
+            .begun(1)
+            .open()
             .with_details()
             .expect("200 UR upstream_reset_after_response_started{remote_reset}@a broken; hosts 1"),
         scenario("a host that speaks no HTTP")

@@ -33,7 +33,10 @@ fn statuses() -> Vec<Scenario> {
     let other_header = || answer(Answer::status(200).header("x-again", "yes"));
     let again = HeaderMatch { name: "x-again".into(), value: StringMatch::Exact("yes".into()), invert: false };
     vec![
-        scenario("retry: without a policy there is none").host([status(503), ok()]).send(get()).expect("503@a; hosts 1"),
+        scenario("retry: without a policy there is none")
+            .host([status(503), ok()])
+            .send(get())
+            .expect("503@a; hosts 1"),
         then_ok("retry 5xx: a 503", status(503), RetryOn::SERVER_ERROR).expect("200@a; hosts 2"),
         then_ok("retry 5xx: a 500", status(500), RetryOn::SERVER_ERROR).expect("200@a; hosts 2"),
         then_ok("retry 5xx: not a 499", status(499), RetryOn::SERVER_ERROR).expect("499@a; hosts 1"),
@@ -77,9 +80,13 @@ fn no_response() -> Vec<Scenario> {
         then_ok("retry connect-failure: not a reset", reset(), RetryOn::CONNECT_FAILURE).expect("503 UC; hosts 1"),
         then_ok("retry reset-before-request: not a reset after it", reset(), RetryOn::RESET_BEFORE_REQUEST)
             .expect("503 UC; hosts 1"),
-        then_ok("retry retriable-status-codes: not a reset, though 503 is listed", reset(), RetryOn::RETRIABLE_STATUS_CODES)
-            .forward(|forward| forward.retry.as_mut().unwrap().status_codes = vec![503])
-            .expect("503 UC; hosts 1"),
+        then_ok(
+            "retry retriable-status-codes: not a reset, though 503 is listed",
+            reset(),
+            RetryOn::RETRIABLE_STATUS_CODES,
+        )
+        .forward(|forward| forward.retry.as_mut().unwrap().status_codes = vec![503])
+        .expect("503 UC; hosts 1"),
         http2(then_ok("retry reset: an HTTP/2 stream's", reset(), RetryOn::RESET)).expect("200@a; hosts 2"),
         absent("retry connect-failure: until the limit", RetryOn::CONNECT_FAILURE).expect("503 UF,URX; hosts 0"),
         absent("retry reset-before-request: a connect failure", RetryOn::RESET_BEFORE_REQUEST)

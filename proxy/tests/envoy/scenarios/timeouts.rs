@@ -1,6 +1,8 @@
 //! How long a request may take.
 
-use crate::scenario::{Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled};
+use crate::scenario::{
+    Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled,
+};
 use std::time::Duration;
 use weft_model::cluster::Protocol;
 use weft_model::retry::RetryOn;
@@ -26,7 +28,11 @@ fn of_the_route() -> Vec<Scenario> {
             .send(get())
             .with_details()
             .expect("200 UT response_timeout@a broken; hosts 1"),
-        scenario("timeout: the route's, of an answer in time").host([ok()]).timeout(2000).send(get()).expect("200@a; hosts 1"),
+        scenario("timeout: the route's, of an answer in time")
+            .host([ok()])
+            .timeout(2000)
+            .send(get())
+            .expect("200@a; hosts 1"),
         scenario("timeout: the upstream is told the route's")
             .host([ok()])
             .timeout(2000)
@@ -83,11 +89,8 @@ fn of_the_route() -> Vec<Scenario> {
 
 fn asked() -> Vec<Scenario> {
     let with = |name: &'static str, value: &str| get_from_inside().with(name, value);
-    let by_grpc = |name| {
-        scenario(name)
-            .host([never(), grpc_status("0")])
-            .cluster(|cluster| cluster.protocol = Protocol::Http2)
-    };
+    let by_grpc =
+        |name| scenario(name).host([never(), grpc_status("0")]).cluster(|cluster| cluster.protocol = Protocol::Http2);
     vec![
         scenario("timeout: the caller's is shorter")
             .host([never()])

@@ -75,7 +75,12 @@ impl Ours {
         control.in_step(POD).await;
         let address = eventually("our listener", async || ports.of(LISTENER)).await;
         let admin = eventually("our admin port", async || ports.of(ADMIN)).await;
-        Ours { side: Arc::new(Side { address, log, admin, make: Make::Ours }), shutdown, running, _directory: directory }
+        Ours {
+            side: Arc::new(Side { address, log, admin, make: Make::Ours }),
+            shutdown,
+            running,
+            _directory: directory,
+        }
     }
 
     pub(crate) async fn stop(self) {
