@@ -191,9 +191,11 @@ impl State {
 }
 
 async fn babble(mut stream: TcpStream) {
-    // how it ends is what the proxy sees
-    let _ = stream.read(&mut [0; 1024]).await;
+    // closed at once, unread bytes would have the answer thrown away
+    let mut unread = [0; 1024];
+    let _ = stream.read(&mut unread).await;
     let _ = stream.write_all(b"what is this?\r\n\r\n").await;
+    while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
 }
 
 /// HTTP/2 as far as [`HostKind::Refusing`] needs it.

@@ -47,6 +47,10 @@ pub(crate) fn all() -> Vec<Scenario> {
         .start(3, get())
         .alone()
         .expect("200 DI@a, 2x 200@a; hosts 3"),
+        with("fault: what is aborted takes no token of a rate limit", abort(AbortWith::Http(418), Share::ALL))
+            .route(|route| route.rate_limits.push(super::rate_limits::once()))
+            .send_times(2, get())
+            .expect("2x 418 FI; hosts 0"),
         with("fault: a delay is not of the route's timeout", Fault { delay: Some(delay(300)), ..Fault::default() })
             .timeout(150)
             .send(get())

@@ -20,7 +20,11 @@ pub(crate) fn all() -> Vec<Scenario> {
             .send_times(4, get())
             .with_headers(LIMITED)
             .with_details()
-            .expect("2x 200 via_upstream@a, 2x 429 RL local_rate_limited; hosts 2"),
+            .expect("2x 200 via_upstream@a, 2x 429 RL local_rate_limited; hosts 2")
+            .differs(
+                "a proxy in front should not retry what is limited here",
+                "2x 200 via_upstream@a, 2x 429 RL local_rate_limited x-envoy-ratelimited=true; hosts 2",
+            ),
         limited("rate limit: tokens come back", refilled(1, 200))
             .send_times(3, get())
             .until(get(), "200")
@@ -30,7 +34,11 @@ pub(crate) fn all() -> Vec<Scenario> {
             .send_times(3, get())
             .until(get(), "200")
             .send(get())
-            .expect("2x 200@a, 429 RL, 200@a, 429 RL; hosts 2"),
+            .expect("2x 200@a, 429 RL, 200@a, 429 RL; hosts 2")
+            .differs(
+                "TokenBucket speaks of a fill at each interval, and so does RateLimit-Reset",
+                "2x 200@a, 429 RL, 2x 200@a; hosts 3",
+            ),
         limited("rate limit: never more than max_tokens", refilled(2, 600))
             .and_route("/pause", pause())
             .send_times(3, get())
@@ -49,7 +57,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         limited("rate limit: what is left is told", |limit| limit.answer.headers = true)
             .send_times(3, get())
             .with_headers(["x-ratelimit-limit", "x-ratelimit-remaining", "ratelimit-limit", "ratelimit-remaining"])
-            .expect("200@a x-ratelimit-limit=2 x-ratelimit-remaining=1, 200@a x-ratelimit-limit=2 x-ratelimit-remaining=0, 429 RL x-ratelimit-limit=2 x-ratelimit-remaining=0; hosts 2"),
+            .expect("200@a x-ratelimit-limit=2 x-ratelimit-remaining=1, 200@a x-ratelimit-limit=2 x-ratelimit-remaining=0, 429 RL x-ratelimit-limit=2 x-ratelimit-remaining=0; hosts 2")
+            .differs(
+                "the headers have the names that the IETF's draft gives them",
+                "200@a ratelimit-limit=2 ratelimit-remaining=1, 200@a ratelimit-limit=2 ratelimit-remaining=0, 429 RL ratelimit-limit=2 ratelimit-remaining=0; hosts 2",
+            ),
     ]
 }
 
@@ -61,15 +73,21 @@ fn pause() -> Route {
     route
 }
 
-/// Two requests, and then none for an hour.
-fn limited(name: &'static str, edit: impl FnOnce(&mut RateLimit)) -> Scenario {
-    let limit = TokenBucket { max_tokens: 2, tokens_per_fill: 1, fill_interval: Duration::from_secs(3600) };
-    let mut policy = RateLimit {
-        name: "limit".into(),
+/// One request an hour.
+pub(super) fn once() -> RateLimit {
+    let limit = TokenBucket { max_tokens: 1, tokens_per_fill: 1, fill_interval: Duration::from_secs(3600) };
+    RateLimit {
+        name: "once".into(),
         mode: Mode::Enforce,
         buckets: vec![Bucket { name: "all".into(), key: Vec::new(), limit, max_keys: 1 }],
         answer: LimitAnswer { headers: false, ..LimitAnswer::default() },
-    };
+    }
+}
+
+/// Two requests, and then none for an hour.
+fn limited(name: &'static str, edit: impl FnOnce(&mut RateLimit)) -> Scenario {
+    let mut policy = once();
+    policy.buckets[0].limit.max_tokens = 2;
     edit(&mut policy);
     scenario(name).host([ok()]).route(|route| route.rate_limits.push(policy))
 }
