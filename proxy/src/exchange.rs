@@ -18,6 +18,7 @@ use crate::worker::{LocalTable, WorkerEndpoint};
 use http::request;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use smallvec::SmallVec;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub(crate) struct Exchange {
     pub(crate) meter: Rc<Meter>,
     place: usize,
     pub(crate) began: Instant,
+    /// Who asked.
+    pub(crate) client: IpAddr,
     table: Option<Rc<LocalTable>>,
     route: usize,
     backend: usize,
@@ -49,7 +52,8 @@ pub(crate) struct Exchange {
     pub(crate) attempt: Option<Attempt>,
     /// Places of the cluster that tries have gone to.
     tried: SmallVec<[usize; 4]>,
-    tries: u32,
+    /// How many endpoints it was offered to.
+    pub(crate) tries: u32,
     /// When the last answer's head came.
     heard_at: Option<Instant>,
     /// What the tightest rate limit has left.
@@ -158,6 +162,7 @@ impl Exchange {
             connection: connection.clone(),
             meter,
             began: now,
+            client: connection.client(&parts.headers),
             table: None,
             route: 0,
             backend: 0,
@@ -225,8 +230,7 @@ impl Exchange {
         else {
             return Ok(());
         };
-        let client = self.connection.peer.ip().to_canonical();
-        let request = limit::Request { head: wanted, client, caller: None };
+        let request = limit::Request { head: wanted, client: self.client, caller: None };
         for limiter in &route.limiters {
             match limiter.check(&request, self.began) {
                 Limited::Pass(None) => {}
