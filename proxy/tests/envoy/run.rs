@@ -15,6 +15,9 @@ use weft_testkit::{Client, Reply, client, eventually};
 /// Nothing takes longer in any scenario.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Looking costs more than sending.
+const SENT_PER_LOOK: usize = 24;
+
 /// What the caller got.
 struct Answer {
     /// By which the record in the access log is found.
@@ -127,7 +130,9 @@ impl Running<'_> {
         let path = call.map(|call| self.path(call, POLL));
         let wait = eventually("", || async {
             if let (Some(call), Some(path)) = (call, &path) {
-                ask(side.clone(), path.clone(), call.clone(), None).await;
+                for _ in 0..SENT_PER_LOOK {
+                    ask(side.clone(), path.clone(), call.clone(), None).await;
+                }
             }
             (side.ejected(id).await == count).then_some(())
         });

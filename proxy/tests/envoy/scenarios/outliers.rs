@@ -126,8 +126,8 @@ fn consecutive() -> Vec<Scenario> {
             .host([status(500), status(500), ok()])
             .outlier(|outlier| {
                 outlier.consecutive_5xx = at(2);
-                outlier.interval = Duration::from_millis(50);
-                outlier.base_ejection_time = Duration::from_millis(150);
+                outlier.interval = Duration::from_millis(100);
+                outlier.base_ejection_time = Duration::from_secs(1);
             })
             .send_times(2, get())
             .ejected(1)

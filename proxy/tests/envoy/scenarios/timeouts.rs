@@ -116,7 +116,7 @@ fn asked() -> Vec<Scenario> {
             .expect("200@a; hosts 1; x-envoy-expected-rq-timeout-ms -"),
         scenario("timeout: the caller's of a try")
             .host([never(), ok()])
-            .send(with("x-envoy-upstream-rq-per-try-timeout-ms", "100").with("x-envoy-retry-on", "5xx"))
+            .send(with("x-envoy-upstream-rq-per-try-timeout-ms", "250").with("x-envoy-retry-on", "5xx"))
             .expect("200@a; hosts 2"),
         scenario("timeout: the caller wants 204 in place of 504")
             .host([never()])
