@@ -23,6 +23,8 @@ pub(crate) struct ClusterState {
     /// When hosts are judged next.
     due: Mutex<Instant>,
     happenings: Mutex<VecDeque<Happening>>,
+    /// When an ejection that was not done was last told.
+    refusal_told: Mutex<Option<Instant>>,
     pub(crate) counts: Counts,
     traffic: AtomicU8,
 }
@@ -73,6 +75,7 @@ impl ClusterState {
             detector: Mutex::new(spec.outlier.clone().map(Detector::new)),
             due: Mutex::new(now + interval),
             happenings: Mutex::default(),
+            refusal_told: Mutex::default(),
             counts: Counts::default(),
             traffic: AtomicU8::new(Traffic::NEVER),
         }
@@ -182,6 +185,17 @@ impl ClusterState {
         happenings.push_back(Happening { at: SystemTime::now(), endpoint: endpoint.to_owned(), what });
     }
 
+    /// Of ejections that are not done one is told in each interval: while there is no room, every few failures are another.
+    fn tells_refusal(&self, cluster: &LiveCluster) -> bool {
+        let interval = cluster.spec.outlier.as_ref().map_or(Duration::ZERO, |policy| policy.interval);
+        let (mut last, now) = (self.refusal_told.lock(), Instant::now());
+        let tells = last.is_none_or(|last| now.saturating_duration_since(last) >= interval);
+        if tells {
+            *last = Some(now);
+        }
+        tells
+    }
+
     fn note_all(&self, cluster: &LiveCluster, events: impl IntoIterator<Item = Event>) {
         for event in events {
             let endpoint = cluster.endpoints.get(event.host).map(|endpoint| endpoint.address.to_string());
@@ -198,6 +212,9 @@ impl ClusterState {
                 }
                 Decision::Overflow { .. } | Decision::LastHost { .. } => {
                     Counts::one(&self.counts.ejections_overflow);
+                    if !self.tells_refusal(cluster) {
+                        continue;
+                    }
                     tracing::warn!(cluster = cluster.spec.name, endpoint, "{event}");
                 }
                 Decision::NotEnforced { .. } => {
