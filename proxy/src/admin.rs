@@ -8,7 +8,10 @@ mod routes;
 mod server;
 mod view;
 
-pub use view::{ClusterView, EndpointView};
+pub(crate) use view::HEALTHY;
+pub use view::{
+    BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, Moment, PriorityView,
+};
 
 use crate::telemetry::metrics::Metrics;
 use std::io;

@@ -49,7 +49,8 @@ pub(crate) struct Exchange {
     pub(crate) attempt: Option<Attempt>,
     /// Places of the cluster that tries have gone to.
     tried: SmallVec<[usize; 4]>,
-    tries: u32,
+    /// How many endpoints it was offered to.
+    pub(crate) tries: u32,
     /// When the last answer's head came.
     heard_at: Option<Instant>,
     /// What the tightest rate limit has left.

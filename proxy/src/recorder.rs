@@ -155,7 +155,8 @@ impl Recorder {
             series.tcp_sent(passage.traffic.sent());
             series.tcp_closed();
         }
-        let message = passage.rejection.as_ref().map(Rejection::message);
+        let origin = passage.cluster.map(|cluster| &cluster.spec.origin);
+        let message = passage.rejection.as_ref().map(|rejection| rejection.explained(origin));
         let appearance = passage.rejection.as_ref().map(Rejection::appearance);
         let record = Record {
             response_flags: appearance.as_ref().map_or(Flags::NONE, |appearance| appearance.flags),
@@ -164,7 +165,7 @@ impl Recorder {
             bytes_sent: passage.traffic.sent(),
             duration: passage.began.elapsed(),
             upstream_host: passage.host.as_ref().map(|host| host.endpoint.address),
-            upstream_cluster: Some(passage.cluster),
+            upstream_cluster: Some(passage.cluster_name),
             downstream_local_address: Some(passage.arrival.local),
             downstream_remote_address: Some(passage.arrival.peer),
             requested_server_name: passage.arrival.server_name.as_deref(),
@@ -236,10 +237,11 @@ fn with_record(recorder: &Recorder, exchange: &Exchange, duration: Duration, tel
     let Some(facts) = &exchange.facts else { return };
     let (connection, ending) = (&exchange.connection, &exchange.ending);
     let route = exchange.route().map(|route| &route.route.model);
-    let message = ending.rejection.as_ref().map(Rejection::message);
+    let cluster = exchange.cluster().ok();
+    let origin = cluster.map(|cluster| &cluster.spec.origin);
+    let message = ending.rejection.as_ref().map(|rejection| rejection.explained(origin));
     let path = facts.uri.path_and_query().map(|path| path.as_str().as_bytes());
     let authority = facts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let cluster = exchange.cluster().ok();
     let reason = ending.rejection.as_ref().and_then(Rejection::transport_failure);
     tell(&Record {
         method: Some(facts.method.as_str()),
@@ -254,6 +256,7 @@ fn with_record(recorder: &Recorder, exchange: &Exchange, duration: Duration, tel
         bytes_sent: ending.sent,
         duration,
         upstream_service_time: ending.upstream_time,
+        upstream_request_attempt_count: exchange.tries,
         x_forwarded_for: facts.forwarded_for.as_ref().map(HeaderValue::as_bytes),
         user_agent: facts.user_agent.as_ref().map(HeaderValue::as_bytes),
         request_id: facts.request_id.as_ref().map(HeaderValue::as_bytes),

@@ -10,6 +10,7 @@ use crate::telemetry::flags::{Flag, Flags};
 use crate::upstream::Unavailable;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::fmt;
+use weft_model::Origin;
 use weft_model::fault::AbortWith;
 use weft_policy::balance::NoHost;
 use weft_policy::breaker::Overflow;
@@ -226,6 +227,15 @@ impl Rejection {
             BackendTimeout => "upstream request timeout: the route's backend request timeout passed".into(),
             StreamIdle => "stream timeout: nothing was sent either way for too long".into(),
             DownstreamReset => "the request's body ended in an error".into(),
+        }
+    }
+
+    /// The reason for whoever looks for the policy: where it was the cluster's that refused, `origin` says which.
+    pub(crate) fn explained(&self, origin: Option<&Origin>) -> String {
+        let is_the_clusters = matches!(self, Rejection::Overflow(_) | Rejection::NoHealthyUpstream(..));
+        match origin.map(Origin::to_string).filter(|origin| is_the_clusters && !origin.is_empty()) {
+            Some(origin) => format!("{}; {origin}", self.message()),
+            None => self.message(),
         }
     }
 

@@ -29,7 +29,8 @@ const REPICKS: u32 = 5;
 pub(crate) struct Passage<'a> {
     pub(crate) listener: &'a LiveListener,
     pub(crate) arrival: &'a Arrival,
-    pub(crate) cluster: &'a str,
+    pub(crate) cluster_name: &'a str,
+    pub(crate) cluster: Option<&'a LiveCluster>,
     pub(crate) host: Option<Rc<WorkerEndpoint>>,
     pub(crate) began: Instant,
     pub(crate) traffic: Traffic,
@@ -48,13 +49,14 @@ pub(crate) async fn proxy(
     let mut passage = Passage {
         listener,
         arrival: &arrival,
-        cluster: &handler.cluster,
+        cluster_name: &handler.cluster,
+        cluster: cluster.as_deref(),
         host: None,
         began: Instant::now(),
         traffic: Traffic::default(),
         rejection: None,
     };
-    match open(worker, handler, cluster).await {
+    match open(worker, handler, cluster.as_ref()).await {
         Err(rejection) => passage.rejection = Some(rejection),
         Ok((host, upstream, _counted)) => {
             let _in_flight = InFlight::at(&host.endpoint);
@@ -70,7 +72,7 @@ pub(crate) async fn proxy(
 async fn open(
     worker: &Rc<Worker>,
     handler: &TcpHandler,
-    cluster: Option<Arc<LiveCluster>>,
+    cluster: Option<&Arc<LiveCluster>>,
 ) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
     let cluster = cluster.ok_or_else(|| Rejection::NoCluster(handler.cluster.clone()))?;
     let mut tried: SmallVec<[usize; MAX_ATTEMPTS]> = SmallVec::new();
@@ -83,12 +85,12 @@ async fn open(
             (picked.endpoint.clone(), picked.place)
         };
         cluster.state.called();
-        let counted = Counted::take(&cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
+        let counted = Counted::take(cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
         let connected = connect(endpoint.address, cluster.spec.connect_timeout, cluster.spec.pool.keepalive).await;
         let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailed };
         cluster.report(place, outcome, Instant::now(), &mut worker.dice.borrow_mut());
         match connected {
-            Ok(stream) => return Ok((worker.endpoint(&cluster, &endpoint), stream, counted)),
+            Ok(stream) => return Ok((worker.endpoint(cluster, &endpoint), stream, counted)),
             Err(error) if tried.len() + 1 == MAX_ATTEMPTS => return Err(Rejection::not_connected(error)),
             Err(_) => tried.push(place),
         }

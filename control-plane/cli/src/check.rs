@@ -3,7 +3,7 @@
 //! The same reading, joining and checking as in the control plane, so that what is fine here goes live there.
 
 use crate::files;
-use crate::look::{BAD, BOLD, DIM, GOOD, WARN, paint};
+use crate::look::{BAD, BOLD, DIM, GOOD, WARN, paint, print};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -49,8 +49,8 @@ pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let report = Report::of(&sources);
     match args.output {
-        Output::Text => anstream::print!("{}", report.text(&sources)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Text => print(report.text(&sources))?,
+        Output::Json => print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
     let failed = report.errors > 0 || args.strict && report.warnings > 0;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -3,6 +3,7 @@
 
 use anstyle::{AnsiColor, Style};
 use std::fmt;
+use std::io::{self, Write as _};
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -68,6 +69,15 @@ impl fmt::Display for Table {
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+/// Puts results on stdout. Whoever closes it (`| head`) has read enough, and that is no failure.
+pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

@@ -2,6 +2,7 @@
 //! commands for those who run it.
 
 mod check;
+mod endpoints;
 mod fetch;
 mod files;
 mod look;
@@ -35,6 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   weft up                  # in a directory that has manifests/; it says what to try
   weft check manifests     # what is wrong in the YAML
   weft status              # while `weft up` runs
+  weft endpoints order     # who answers for order, who is ejected and why
 
 Exit codes: 0 fine, 1 problems found or failed, 2 wrong usage. RUST_LOG sets what parts log to
 stderr (info, weft_proxy=debug); NO_COLOR=1 takes colours away."
@@ -52,6 +54,7 @@ enum Command {
     Up(up::UpArgs),
     Scale(scale::ScaleArgs),
     Status(status::StatusArgs),
+    Endpoints(endpoints::EndpointsArgs),
     Check(check::CheckArgs),
     ControlPlane(run::control_plane::ControlPlaneArgs),
     Gateway(run::data_plane::GatewayArgs),
@@ -86,6 +89,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args),
         Command::Scale(args) => scale::run(args),
         Command::Status(args) => status::run(args),
+        Command::Endpoints(args) => endpoints::run(args),
         Command::Check(args) => check::run(args),
         Command::ControlPlane(args) => run::control_plane::run(args),
         Command::Gateway(args) => run::data_plane::gateway(args),

@@ -2,7 +2,7 @@
 
 use crate::check::Output;
 use crate::fetch::{self, Ask};
-use crate::look::{BAD, BOLD, DIM, GOOD, Table, WARN, age, paint};
+use crate::look::{BAD, BOLD, DIM, GOOD, Table, WARN, age, paint, print};
 use crate::up::control::Client;
 use crate::up::view::View;
 use anyhow::{Context as _, bail};
@@ -56,8 +56,8 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let missing = up.as_ref().map(|up| missing(up, &proxies)).unwrap_or_default();
     let report = Report { in_step: missing.is_empty() && proxies.iter().all(fine), up, proxies, missing };
     match args.output {
-        Output::Text => anstream::print!("{}", report.text(now_ms())),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Text => print(report.text(now_ms()))?,
+        Output::Json => print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?,
     }
     Ok(if report.in_step { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,12 +8,13 @@
 //! a Service that a gateway does not send to changes nothing of that gateway.
 
 pub(crate) mod accrual;
-mod affinity;
+pub(crate) mod affinity;
 pub(crate) mod attach;
 pub(crate) mod backend;
 pub(crate) mod backend_policies;
 pub(crate) mod certificate;
 mod clusters;
+pub(crate) mod destination;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
@@ -25,11 +26,13 @@ mod precedence;
 mod protocol;
 mod rate_limits;
 mod resilience;
+mod retry;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 pub(crate) mod traffic;
 mod upstreams;
+pub(crate) mod virtual_services;
 
 use crate::{Key, World};
 use gateway::{Plan, RouteOf};
@@ -39,6 +42,7 @@ use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use upstreams::Upstream;
+use virtual_services::VirtualServices;
 use weft_model::node::Role;
 use weft_model::route::{Action, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
@@ -65,18 +69,23 @@ impl Mesh {
             .map(|(object, route)| (&object.key, RouteOf { route, compiled: Compiled::new(&index, object, route) }))
             .collect();
         let attached = gateway::attachments(&index);
+        let virtual_services = VirtualServices::new(&index);
         let none = BTreeSet::new();
         let gateways = index.gateways().map(|(object, gateway)| {
             let attached = attached.get(&object.key).unwrap_or(&none);
-            let plan = gateway::plan(&index, (object, gateway), &routes, attached);
+            let bound = virtual_services.of_gateway(&object.key);
+            let plan = gateway::plan(&index, (object, gateway), &routes, attached, &bound);
             ((object.key.namespace.clone(), object.key.name.clone()), plan)
         });
         let gateways = gateways.collect();
         let mesh_routes = outbound::mesh_routes(&index);
-        let outbound_of = |namespace: &str| outbound::outbound(&index, namespace, &routes, &mesh_routes);
+        let outbound_of = |namespace: &str| {
+            let hosts = virtual_services.of_mesh(namespace);
+            outbound::outbound(&index, namespace, &routes, &mesh_routes, &hosts)
+        };
         let outbound = index.namespaces().into_iter().map(|name| (name.to_owned(), outbound_of(name))).collect();
         let elsewhere = outbound_of("");
-        drop((routes, mesh_routes));
+        drop((routes, mesh_routes, virtual_services));
         let endpoints = endpoints(&index);
         Mesh { index, gateways, outbound, elsewhere, endpoints }
     }
@@ -110,7 +119,10 @@ impl Mesh {
         }
         resources.extend(plan.listeners(node.address).map(Resource::Listener));
         let mut tables = plan.tables.clone();
-        tables.iter_mut().for_each(|table| plan.affinities.apply(table));
+        for table in &mut tables {
+            plan.affinities.apply(table);
+            retry::fill_in(table);
+        }
         resources.extend(tables.into_iter().map(Resource::RouteTable));
         resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
         resources
@@ -120,8 +132,9 @@ impl Mesh {
         let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
         let mut resources = inbound::resources(&self.index, node);
         resources.push(Resource::Listener(outbound::listener(node.address)));
-        let mut table = outbound.table.clone();
+        let mut table = outbound.table_for(&node.labels);
         outbound.affinities.apply(&mut table);
+        retry::fill_in(&mut table);
         resources.push(Resource::RouteTable(table));
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
         let near: BTreeMap<String, Endpoints> = upstreams::of_caller(&self.index, &node.namespace)

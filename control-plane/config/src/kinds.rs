@@ -22,6 +22,7 @@ mod service;
 mod session_persistence;
 #[cfg(test)]
 mod tests;
+mod virtual_service;
 
 pub use backend_traffic_policy::*;
 pub use common::*;
@@ -39,3 +40,4 @@ pub use reference_grant::*;
 pub use secret::*;
 pub use service::*;
 pub use session_persistence::*;
+pub use virtual_service::*;

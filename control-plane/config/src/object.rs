@@ -3,7 +3,7 @@
 use crate::Place;
 use crate::kinds::{
     BackendTrafficPolicy, Deployment, DestinationRule, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Pod,
-    RateLimitPolicy, ReferenceGrant, Secret, Service,
+    RateLimitPolicy, ReferenceGrant, Secret, Service, VirtualService,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ pub enum KindName {
     HttpRoute,
     ReferenceGrant,
     DestinationRule,
+    VirtualService,
     Pod,
     Deployment,
     BackendTrafficPolicy,
@@ -70,6 +71,7 @@ impl KindName {
             KindName::HttpRoute => "HTTPRoute",
             KindName::ReferenceGrant => "ReferenceGrant",
             KindName::DestinationRule => "DestinationRule",
+            KindName::VirtualService => "VirtualService",
             KindName::Pod => "Pod",
             KindName::Deployment => "Deployment",
             KindName::BackendTrafficPolicy => "XBackendTrafficPolicy",
@@ -91,6 +93,7 @@ impl From<String> for KindName {
             "HTTPRoute" => KindName::HttpRoute,
             "ReferenceGrant" => KindName::ReferenceGrant,
             "DestinationRule" => KindName::DestinationRule,
+            "VirtualService" => KindName::VirtualService,
             "Pod" => KindName::Pod,
             "Deployment" => KindName::Deployment,
             "XBackendTrafficPolicy" => KindName::BackendTrafficPolicy,
@@ -152,6 +155,7 @@ pub enum Body {
     HttpRoute(HttpRoute),
     ReferenceGrant(ReferenceGrant),
     DestinationRule(DestinationRule),
+    VirtualService(VirtualService),
     Pod(Pod),
     Deployment(Deployment),
     BackendTrafficPolicy(BackendTrafficPolicy),

@@ -19,6 +19,7 @@ pub(crate) use fields::{Cursor, Fields};
 pub(crate) use http::*;
 pub(crate) use meta::template_metadata;
 pub(crate) use scalars::*;
+pub(crate) use suggest::{quoted_hint, suggestion};
 
 use crate::tree::{self, Mark, Node};
 use crate::{Key, Object, Place, Problem};

@@ -11,6 +11,7 @@ mod routes;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod virtual_services;
 
 use crate::compile::index::Index;
 use crate::kinds::SliceAddress;
@@ -24,6 +25,7 @@ pub fn validate(world: &World) -> Vec<Problem> {
     gateways::check(&index, &mut problems);
     destination_rules::check(&index, &mut problems);
     policies::check(&index, &mut problems);
+    virtual_services::check(&index, &mut problems);
     endpoint_slices(world, &mut problems);
     problems
         .sort_by(|one, other| (&one.place, &one.path, &one.message).cmp(&(&other.place, &other.path, &other.message)));

@@ -40,3 +40,11 @@ pub struct Origin {
     /// `Kind namespace/name` and the path inside, e.g. `HTTPRoute shop/orders rules[0]`.
     pub object: String,
 }
+
+/// Both, as people read them; nothing for what Weft made itself.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gap = if self.place.is_empty() || self.object.is_empty() { "" } else { " " };
+        write!(f, "{}{gap}{}", self.place, self.object)
+    }
+}

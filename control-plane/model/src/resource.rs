@@ -38,7 +38,7 @@ impl fmt::Display for Kind {
 }
 
 /// One resource.
-#[allow(
+#[expect(
     clippy::large_enum_variant,
     reason = "clusters are among the most frequent kinds: a box would cost each of them"
 )]

@@ -118,7 +118,7 @@ pub struct QueryMatch {
     pub value: StringMatch,
 }
 
-#[allow(clippy::large_enum_variant, reason = "most routes forward: a box would cost nearly all of them")]
+#[expect(clippy::large_enum_variant, reason = "most routes forward: a box would cost nearly all of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     Forward(Forward),

@@ -52,6 +52,15 @@ impl EndpointBreaker {
         &self.policy
     }
 
+    /// What [`admit`](Self::admit) would find; asking changes nothing.
+    pub fn condition(&self, now: Instant) -> Condition {
+        match State::unpack(self.state.load(Ordering::Acquire)) {
+            State::Closed => Condition::Closed,
+            State::Open { until_us } if self.micros(now) < until_us => Condition::Open { until: self.at(until_us) },
+            State::Open { .. } | State::Probing { .. } => Condition::HalfOpen,
+        }
+    }
+
     /// Whether a request may go to the endpoint.
     pub fn admit(self: &Arc<Self>, now: Instant) -> Admission {
         let word = self.state.load(Ordering::Acquire);
@@ -59,7 +68,7 @@ impl EndpointBreaker {
             State::Closed => Admission::Closed,
             State::Probing { .. } => Admission::Refuse { until: None },
             State::Open { until_us } if self.micros(now) < until_us => {
-                Admission::Refuse { until: Some(self.epoch + Duration::from_micros(until_us)) }
+                Admission::Refuse { until: Some(self.at(until_us)) }
             }
             State::Open { until_us } => {
                 let probing = State::Probing { since_us: until_us }.pack();
@@ -117,6 +126,21 @@ impl EndpointBreaker {
     fn micros(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.epoch).as_micros() as u64
     }
+
+    fn at(&self, micros: u64) -> Instant {
+        self.epoch + Duration::from_micros(micros)
+    }
+}
+
+/// How the breaker stands, for whoever looks on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Closed,
+    Open {
+        until: Instant,
+    },
+    /// The penalty is over: the next request probes, or one does already.
+    HalfOpen,
 }
 
 /// What a request may do.

@@ -45,7 +45,13 @@ static PAGES: [Page; 16] = [
     page(Method::GET, "/ready", ready, true, "200 when traffic may come, else 503 and why not"),
     page(Method::GET, "/healthz/ready", ready, true, "the same, under Istio's name"),
     page(Method::GET, "/config_dump", config_dump, false, "the configuration in service, as JSON"),
-    page(Method::GET, "/clusters", clusters, false, "clusters and endpoints; ?format=json"),
+    page(
+        Method::GET,
+        "/clusters",
+        clusters,
+        false,
+        "clusters and endpoints: limits, who is ejected and why; ?format=json",
+    ),
     page(Method::GET, "/stats", stats, false, "numbers; ?filter=regex, ?format=prometheus"),
     page(Method::GET, "/stats/prometheus", prometheus, true, "numbers for Prometheus"),
     page(Method::GET, "/metrics", prometheus, true, "the same"),
@@ -133,7 +139,7 @@ fn config_dump(admin: &Admin, _: &Query<'_>) -> Answer {
 fn clusters(admin: &Admin, query: &Query<'_>) -> Answer {
     let clusters = admin.inspect.clusters();
     match query.get("format").as_deref() {
-        None | Some("text") => Answer::text(StatusCode::OK, view::text(&clusters)),
+        None | Some("text") => Answer::text(StatusCode::OK, view::text::of(&clusters)),
         Some("json") => Answer::json(&json!({ "clusters": clusters })),
         Some(other) => Answer::bad(format!("format={other} is not known; it is text or json\n")),
     }
@@ -151,7 +157,7 @@ fn stats(admin: &Admin, query: &Query<'_>) -> Answer {
         Err(error) => return Answer::bad(format!("filter: {error}\n")),
     };
     let mut all = admin.metrics.stats(SystemTime::now());
-    all.extend(view::stats(&admin.inspect.clusters()));
+    all.extend(view::stats::flat(&admin.inspect.clusters()));
     all.sort();
     let mut out = String::new();
     for (name, value) in all.iter().filter(|(name, _)| filter.is_match(name)) {
@@ -161,7 +167,8 @@ fn stats(admin: &Admin, query: &Query<'_>) -> Answer {
 }
 
 fn prometheus(admin: &Admin, _: &Query<'_>) -> Answer {
-    Answer { status: StatusCode::OK, kind: EXPOSITION, body: admin.metrics.exposition(SystemTime::now()) }
+    let body = admin.metrics.exposition(SystemTime::now()) + &view::stats::exposition(&admin.inspect.clusters());
+    Answer { status: StatusCode::OK, kind: EXPOSITION, body }
 }
 
 fn server_info(admin: &Admin, _: &Query<'_>) -> Answer {

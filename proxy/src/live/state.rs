@@ -3,11 +3,11 @@
 use super::{LiveCluster, Queue};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use weft_model::Cluster;
 use weft_policy::Dice;
-use weft_policy::outlier::{Cause, Decision, Detector, Event};
+use weft_policy::outlier::{Cause, Decision, Detector, Event, Monitor};
 
 /// So many happenings are kept for whoever asks later.
 const MAX_HAPPENINGS: usize = 64;
@@ -24,8 +24,17 @@ pub(crate) struct ClusterState {
     due: Mutex<Instant>,
     happenings: Mutex<VecDeque<Happening>>,
     pub(crate) counts: Counts,
-    /// Somebody called since this was asked last.
-    traffic: AtomicBool,
+    traffic: AtomicU8,
+}
+
+/// Whether somebody called.
+struct Traffic;
+
+impl Traffic {
+    const NEVER: u8 = 0;
+    /// Not since this was asked last.
+    const ONCE: u8 = 1;
+    const LATELY: u8 = 2;
 }
 
 /// Counters, named as Envoy's.
@@ -65,7 +74,7 @@ impl ClusterState {
             due: Mutex::new(now + interval),
             happenings: Mutex::default(),
             counts: Counts::default(),
-            traffic: AtomicBool::new(false),
+            traffic: AtomicU8::new(Traffic::NEVER),
         }
     }
 
@@ -80,14 +89,20 @@ impl ClusterState {
 
     /// A request goes to the cluster.
     pub(crate) fn called(&self) {
-        if !self.traffic.load(Ordering::Relaxed) {
-            self.traffic.store(true, Ordering::Relaxed);
+        if self.traffic.load(Ordering::Relaxed) != Traffic::LATELY {
+            self.traffic.store(Traffic::LATELY, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a request ever went to the cluster.
+    pub(crate) fn was_called(&self) -> bool {
+        self.traffic.load(Ordering::Relaxed) != Traffic::NEVER
     }
 
     /// Whether a request went to the cluster since this was asked last.
     pub(crate) fn take_traffic(&self) -> bool {
-        self.traffic.swap(false, Ordering::Relaxed)
+        let (lately, once) = (Traffic::LATELY, Traffic::ONCE);
+        self.traffic.compare_exchange(lately, once, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The cluster's outlier detection was edited, added or taken away.
@@ -143,6 +158,15 @@ impl ClusterState {
         drop(due);
         self.note_all(cluster, events.into_iter().flatten());
         Some(next)
+    }
+
+    /// When an ejected endpoint returns at the earliest: at the first sweep after its ejection is over.
+    pub(crate) fn returns_at(&self, cluster: &LiveCluster, monitor: &Monitor) -> Option<Instant> {
+        let interval = cluster.spec.outlier.as_ref()?.interval.max(Duration::from_millis(1));
+        let over = self.detector.lock().as_ref()?.ejected_until(monitor)?;
+        let sweep = *self.due.lock();
+        let sweeps = over.saturating_duration_since(sweep).as_nanos().div_ceil(interval.as_nanos());
+        sweep.checked_add(interval.saturating_mul(u32::try_from(sweeps).unwrap_or(u32::MAX)))
     }
 
     /// The newest last.

@@ -8,7 +8,7 @@
 //! `weft_metrics_overflowed_total` says that it happened.
 
 pub mod counters;
-mod exposition;
+pub(crate) mod exposition;
 mod histogram;
 pub mod key;
 mod series;
@@ -78,6 +78,16 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+}
+
+impl Kind {
+    /// As Prometheus says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@
 
 mod json;
 mod sink;
-mod time;
+pub(crate) mod time;
 
 pub use sink::{AccessLogger, LogWriter};
 
@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// From the last try's beginning to its response head.
     pub upstream_service_time: Option<Duration>,
+    /// How many endpoints it was offered to. Told when more than one.
+    pub upstream_request_attempt_count: u32,
     pub x_forwarded_for: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
     pub request_id: Option<&'a [u8]>,
@@ -82,6 +84,7 @@ impl Record<'_> {
             bytes_sent: 0,
             duration: Duration::ZERO,
             upstream_service_time: None,
+            upstream_request_attempt_count: 0,
             x_forwarded_for: None,
             user_agent: None,
             request_id: None,
@@ -119,6 +122,9 @@ impl Record<'_> {
         line.number("duration", millis(self.duration));
         // Istio takes it from a header, so it is text there.
         line.display("upstream_service_time", self.upstream_service_time.map(millis));
+        if self.upstream_request_attempt_count > 1 {
+            line.number("upstream_request_attempt_count", u64::from(self.upstream_request_attempt_count));
+        }
         line.bytes("x_forwarded_for", self.x_forwarded_for);
         line.bytes("user_agent", self.user_agent);
         line.bytes("request_id", self.request_id);

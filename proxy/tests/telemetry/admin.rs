@@ -1,11 +1,15 @@
 use crate::exposition::Exposition;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio_util::sync::CancellationToken;
-use weft_proxy::admin::{Admin, ClusterView, EndpointView, Inspect};
+use weft_proxy::admin::{
+    Admin, BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, Inspect, Moment,
+    PriorityView,
+};
 use weft_proxy::telemetry::metrics::Metrics;
 
 #[derive(Default)]
@@ -14,6 +18,69 @@ struct DataPlane {
     drains: AtomicU32,
     quits: AtomicU32,
     reopens: AtomicU32,
+    /// Besides [`order`].
+    clusters: Mutex<Vec<ClusterView>>,
+}
+
+/// A cluster of one endpoint that nothing speaks against, and one that is ejected.
+fn order() -> ClusterView {
+    let moment = |seconds| Moment { time: "2026-11-21T08:30:00.000Z".into(), seconds };
+    let endpoint = EndpointView {
+        address: "127.0.1.3:8080".parse().unwrap(),
+        health: "healthy".into(),
+        health_flags: "healthy".into(),
+        active_health_check: "unknown".into(),
+        weight: 2,
+        priority: 0,
+        locality: "eu/eu-1".into(),
+        workload: "shop/order".into(),
+        active_requests: 5,
+        connections: 7,
+        ejections: 0,
+        ejection: None,
+        breaker: Some(BreakerView { state: "closed".into(), until: None }),
+    };
+    let ejected = EndpointView {
+        address: "127.0.1.4:8080".parse().unwrap(),
+        health_flags: "/failed_outlier_check".into(),
+        ejections: 1,
+        ejection: Some(EjectionView {
+            cause: "consecutive_5xx".into(),
+            why: "5 failed requests in a row".into(),
+            since: moment(12),
+            returns_at: Some(moment(18)),
+        }),
+        breaker: Some(BreakerView { state: "open".into(), until: Some(moment(3)) }),
+        ..endpoint.clone()
+    };
+    ClusterView {
+        name: "outbound|8080||order".into(),
+        service: "order.shop".into(),
+        discovery: "EDS".into(),
+        balancer: "LEAST_REQUEST".into(),
+        origin: "policies/order.yaml:3 DestinationRule shop/order".into(),
+        default: PriorityView {
+            max_connections: 1024,
+            max_pending_requests: 1,
+            max_retries: Some(3),
+            pending_requests: 1,
+            rq_pending_open: true,
+            ..PriorityView::default()
+        },
+        counters: CountersView {
+            upstream_rq_pending_overflow: 9,
+            outlier_detection_ejections_enforced_total: 1,
+            ..CountersView::default()
+        },
+        was_called: true,
+        happenings: vec![HappeningView {
+            at: moment(12),
+            endpoint: "127.0.1.4:8080".into(),
+            what: "ejected for 30s (ejection 1): 5 failed requests in a row".into(),
+        }],
+        endpoints: vec![endpoint, ejected],
+        ..ClusterView::default()
+    }
 }
 
 impl Inspect for DataPlane {
@@ -26,19 +93,9 @@ impl Inspect for DataPlane {
     }
 
     fn clusters(&self) -> Vec<ClusterView> {
-        vec![ClusterView {
-            name: "outbound|8080||order".into(),
-            discovery: "EDS".into(),
-            balancer: "LEAST_REQUEST".into(),
-            origin: "policies/order.yaml:3 DestinationRule shop/order".into(),
-            endpoints: vec![EndpointView {
-                address: "127.0.1.3:8080".parse().unwrap(),
-                health: "healthy".into(),
-                weight: 2,
-                workload: "shop/order".into(),
-                active_requests: 5,
-            }],
-        }]
+        let mut clusters = self.clusters.lock().clone();
+        clusters.push(order());
+        clusters
     }
 
     fn drain(&self) {
@@ -141,10 +198,28 @@ fn clusters_are_text_or_json() {
     );
     assert!(text.contains("outbound|8080||order::127.0.1.3:8080::health_flags::healthy\n"), "{text}");
     assert!(text.contains("outbound|8080||order::127.0.1.3:8080::rq_active::5\n"), "{text}");
+    for line in [
+        "default_priority::max_connections::1024",
+        "default_priority::max_pending_requests::1",
+        "default_priority::max_retries::3",
+        "default_priority::rq_pending_active::1",
+        "happening::2026-11-21T08:30:00.000Z 127.0.1.4:8080: ejected for 30s (ejection 1): 5 failed requests in a row",
+        "127.0.1.3:8080::cx_active::7",
+        "127.0.1.3:8080::locality::eu/eu-1",
+        "127.0.1.3:8080::breaker::closed",
+        "127.0.1.4:8080::health_flags::/failed_outlier_check",
+        "127.0.1.4:8080::ejected_until::2026-11-21T08:30:00.000Z",
+        "127.0.1.4:8080::ejected_for::consecutive_5xx: 5 failed requests in a row",
+        "127.0.1.4:8080::breaker_open_until::2026-11-21T08:30:00.000Z",
+    ] {
+        assert!(text.contains(&format!("outbound|8080||order::{line}\n")), "{line} in {text}");
+    }
     let reply = doors.get("/clusters?format=json");
     assert!(reply.head.contains("content-type: application/json"), "{}", reply.head);
     let json: Value = serde_json::from_str(&reply.body).unwrap();
     assert_eq!(json["clusters"][0]["endpoints"][0]["address"], "127.0.1.3:8080");
+    let read: Vec<ClusterView> = serde_json::from_value(json["clusters"].clone()).unwrap();
+    assert_eq!(read, [order()], "what is written can be read again");
     assert_eq!(doors.get("/clusters?format=xml").status, 400);
 }
 
@@ -166,6 +241,8 @@ fn stats_can_be_filtered() {
     let all = doors.get("/stats").body;
     assert!(all.contains("weft_panics_total: 3\n"), "{all}");
     assert!(all.contains("cluster.outbound|8080||order.membership_healthy: 1\n"), "{all}");
+    assert!(all.contains("cluster.outbound|8080||order.circuit_breakers.default.rq_pending_open: 1\n"), "{all}");
+    assert!(all.contains("cluster.outbound|8080||order.outlier_detection.ejections_active: 1\n"), "{all}");
     assert_eq!(doors.get("/stats?filter=%5Eweft_pan.cs").body, "weft_panics_total: 3\n");
     let wrong = doors.get("/stats?filter=(");
     assert_eq!(wrong.status, 400);
@@ -185,6 +262,42 @@ fn prometheus_finds_its_format_at_both_doors() {
         assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{}", reply.head);
         assert!(Exposition::parse(&reply.body).types.contains_key("weft_build_info"));
     }
+}
+
+#[test]
+fn clusters_have_envoys_metrics_when_they_were_called() {
+    let doors = Doors::open();
+    let quiet = ClusterView { name: "outbound|8080||quiet".into(), ..ClusterView::default() };
+    let named = ClusterView { name: "a \"quoted\" name".into(), was_called: true, ..ClusterView::default() };
+    *doors.state.clusters.lock() = vec![quiet, named];
+    let all = Exposition::parse(&ask(doors.scrape, "GET", "/stats/prometheus", "").body);
+    let order = [("envoy_cluster_name", "outbound|8080||order")];
+    for (name, kind, value) in [
+        ("envoy_cluster_upstream_rq_pending_overflow", "counter", 9.0),
+        ("envoy_cluster_outlier_detection_ejections_active", "gauge", 1.0),
+        ("envoy_cluster_outlier_detection_ejections_enforced_total", "counter", 1.0),
+        ("envoy_cluster_circuit_breakers_default_rq_pending_open", "gauge", 1.0),
+        ("envoy_cluster_circuit_breakers_high_rq_open", "gauge", 0.0),
+        ("envoy_cluster_membership_total", "gauge", 2.0),
+        ("envoy_cluster_membership_healthy", "gauge", 1.0),
+        ("envoy_cluster_upstream_rq_active", "gauge", 10.0),
+    ] {
+        assert_eq!((all.sum(name, &order), all.types[name].as_str()), (value, kind), "{name}");
+        assert_eq!(all.named(name).count(), 2, "who was never called says nothing");
+    }
+    assert_eq!(all.named("envoy_cluster_upstream_rq_retry").count(), 2);
+    assert_eq!(all.sum("weft_metrics_clusters_left_out", &[]), 0.0);
+}
+
+#[test]
+fn of_too_many_clusters_those_with_something_to_say_have_metrics() {
+    let doors = Doors::open();
+    let called = |number| ClusterView { name: format!("a{number}"), was_called: true, ..ClusterView::default() };
+    *doors.state.clusters.lock() = (0..600).map(called).collect();
+    let all = Exposition::parse(&doors.get("/stats/prometheus").body);
+    assert_eq!(all.named("envoy_cluster_membership_total").count(), 500);
+    assert_eq!(all.sum("weft_metrics_clusters_left_out", &[]), 101.0);
+    assert_eq!(all.sum("envoy_cluster_upstream_rq_pending_overflow", &[]), 9.0);
 }
 
 #[test]

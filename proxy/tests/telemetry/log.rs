@@ -281,3 +281,12 @@ fn lines_that_cannot_be_written_are_counted() {
     drop(log);
     assert_eq!(dropped(), 3);
 }
+
+#[test]
+fn more_than_one_try_is_told() {
+    let tries = |count| {
+        let record = Record { upstream_request_attempt_count: count, ..Record::at(UNIX_EPOCH) };
+        line(&record)["upstream_request_attempt_count"].clone()
+    };
+    assert_eq!([0, 1, 3].map(tries), [Value::Null, Value::Null, 3.into()]);
+}

@@ -1,5 +1,6 @@
 //! Which endpoint a request returns to. People say it of a Service (`consistentHash`, `sessionPersistence`), the data plane obeys it on a
-//! route, so every route that forwards to such a cluster is told, whoever made the route.
+//! route, so every route that forwards to such a cluster is told, whoever made the route. A VirtualService asks earlier, as its retries
+//! depend on the answer; being told twice is the same as once.
 
 use super::index::Index;
 use super::upstreams::{self, Upstream};
@@ -42,8 +43,9 @@ impl Affinities {
         }
     }
 
-    /// The keys of several backends are combined, as in Istio; then the same request still finds the same endpoint of each.
-    fn tell(&self, forward: &mut Forward) {
+    /// Tells one route. The keys of several backends are combined, as in Istio; then the same request still finds the same endpoint of each.
+    pub(crate) fn tell(&self, forward: &mut Forward) {
+        let told_before = forward.hash.len();
         for backend in &forward.backends {
             let Target::Cluster(name) = &backend.target else { continue };
             let Some(affinity) = self.0.get(name) else { continue };
@@ -54,8 +56,8 @@ impl Affinities {
                 forward.persistence = affinity.persistence.clone();
             }
         }
-        // a retry elsewhere would only be sent back by the hash
-        if let (false, Some(retry)) = (forward.hash.is_empty(), &mut forward.retry) {
+        // a retry elsewhere would only be sent back by the hash; retries that were decided after the hash have their reasons
+        if let (true, Some(retry)) = (forward.hash.len() > told_before, &mut forward.retry) {
             retry.avoid_previous_hosts = false;
         }
     }

@@ -170,7 +170,12 @@ fn allows_kind(listener: &GatewayListener) -> bool {
     kinds.is_empty() || kinds.iter().any(|kind| kind.group == "gateway.networking.k8s.io" && kind.kind == "HTTPRoute")
 }
 
-fn allows_namespace(index: &Index, gateway_namespace: &str, listener: &GatewayListener, route_namespace: &str) -> bool {
+pub(crate) fn allows_namespace(
+    index: &Index,
+    gateway_namespace: &str,
+    listener: &GatewayListener,
+    route_namespace: &str,
+) -> bool {
     match &listener.allowed_routes.namespaces {
         FromNamespaces::All => true,
         FromNamespaces::Same => gateway_namespace == route_namespace,

@@ -4,6 +4,9 @@
 //! specific host name, even when none of its routes fits) is kept by giving every listener's own host name a virtual host,
 //! and each domain to the most specific listener that covers it. An HTTPS listener is chosen by the name in the
 //! TLS handshake, so it has a filter chain and a table of its own.
+//!
+//! VirtualServices that name the Gateway come after the HTTPRoutes of a domain: where both claim it, what no HTTPRoute's rule
+//! fits is theirs. They need no listener's `sectionName`, but its `allowedRoutes.namespaces` must let them in.
 
 use super::affinity::Affinities;
 use super::attach::{self, listener_hostname};
@@ -11,6 +14,7 @@ use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
 use super::precedence::Rank;
 use super::rules::Compiled;
+use super::virtual_services::{self, Listening, Merged};
 use super::{certificate, rate_limits};
 use crate::kinds::{Gateway, GatewayListener, HttpRoute, ListenerProtocol};
 use crate::{Key, Object};
@@ -86,6 +90,7 @@ pub(crate) fn plan(
     (object, gateway): (&Object, &Gateway),
     routes: &BTreeMap<&Key, RouteOf<'_>>,
     attached: &BTreeSet<(usize, &Key)>,
+    bound: &[&Merged<'_>],
 ) -> Plan {
     let mut plan = Plan::default();
     if index.class(&gateway.class_name) != Class::Ours {
@@ -101,6 +106,7 @@ pub(crate) fn plan(
                 listener,
                 rate_limits: rate_limits::of_listener(index, key, &listener.name),
                 routes: attached.iter().filter(|(of, _)| of == at).map(|(_, route)| &routes[route]).collect(),
+                virtual_services: of_virtual_services(index, key, listener, bound, &plan.affinities),
             })
             .collect();
         let chains = match listeners[0].1.protocol {
@@ -136,6 +142,29 @@ struct Site<'s> {
     listener: &'s GatewayListener,
     routes: Vec<&'s RouteOf<'s>>,
     rate_limits: Vec<RateLimit>,
+    /// By domain.
+    virtual_services: BTreeMap<String, Vec<Route>>,
+}
+
+fn of_virtual_services(
+    index: &Index,
+    gateway: &Key,
+    listener: &GatewayListener,
+    bound: &[&Merged<'_>],
+    affinities: &Affinities,
+) -> BTreeMap<String, Vec<Route>> {
+    let listening = Listening {
+        caller: &gateway.namespace,
+        gateway: Some((&gateway.namespace, &gateway.name)),
+        port: listener.port,
+        is_tls: listener.protocol == ListenerProtocol::Https,
+        affinities,
+    };
+    let let_in = |merged: &&&Merged<'_>| {
+        attach::allows_namespace(index, &gateway.namespace, listener, &merged.object.key.namespace)
+    };
+    let bound: Vec<&Merged<'_>> = bound.iter().filter(let_in).copied().collect();
+    virtual_services::of_listener(index, &bound, listener_hostname(listener), &listening)
 }
 
 fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], plan: &mut Plan) -> Vec<FilterChain> {
@@ -176,10 +205,13 @@ fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
     for site in sites {
         let own = listener_hostname(site.listener).to_owned();
         let of_routes = site.routes.iter().flat_map(|entry| attach::domains(site.listener, entry.route));
-        let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).collect();
+        let of_virtual_services = site.virtual_services.keys().cloned();
+        let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).chain(of_virtual_services).collect();
         let by_hostname = by_hostname(&site.routes);
         for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
             let mut routes = routes_of_domain(&domain, &by_hostname);
+            let nearest = hostname::covering(&domain).find_map(|name| site.virtual_services.get(&name));
+            routes.extend(nearest.into_iter().flatten().cloned());
             for route in &mut routes {
                 // the listener's are met before the route's own
                 route.rate_limits.splice(0..0, site.rate_limits.iter().cloned());

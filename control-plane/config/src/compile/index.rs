@@ -4,6 +4,7 @@
 use super::traffic::Rules;
 use crate::kinds::{
     BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, RateLimitPolicy, Secret, Service,
+    VirtualService,
 };
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,6 +156,18 @@ impl Index {
                 let rule: &DestinationRule = rule;
                 Some((object, rule))
             }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn virtual_service(&self, namespace: &str, name: &str) -> Option<(&Object, &VirtualService)> {
+        let object = self.get(KindName::VirtualService, namespace, name)?;
+        if let Body::VirtualService(service) = &object.body { Some((object, service)) } else { None }
+    }
+
+    pub(crate) fn virtual_services(&self) -> impl Iterator<Item = (&Object, &VirtualService)> {
+        self.of_kind(KindName::VirtualService).filter_map(|object| match &object.body {
+            Body::VirtualService(service) => Some((object, service)),
             _ => None,
         })
     }

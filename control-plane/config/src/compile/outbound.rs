@@ -2,7 +2,8 @@
 //!
 //! A Service's HTTPRoutes (parentRef kind Service, the Gateway API for meshes) route its callers: those of the Service's
 //! own namespace, the producer's, all of them; those of another namespace, a consumer's, only the callers there, whom
-//! they then serve alone.
+//! they then serve alone. A VirtualService comes after them, in the place of the Service's default route; it may
+//! also name hosts that are no Service, and they then have virtual hosts of their own.
 
 use super::affinity::Affinities;
 use super::attach;
@@ -10,10 +11,11 @@ use super::clusters::origin;
 use super::gateway::RouteOf;
 use super::index::{CLUSTER_DOMAIN, Index, cluster_name, full_name};
 use super::precedence::Rank;
-use super::upstreams::of_service;
-use crate::kinds::{ParentRef, Service, ServicePort, Transport};
+use super::upstreams::{Upstream, of_service};
+use super::virtual_services::{ForCaller, Listening, Merged, MeshHosts, service_of};
+use crate::kinds::{Labels, ParentRef, Service, ServicePort, Transport};
 use crate::{Key, Object};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use weft_model::cluster::{Discovery, Protocol};
@@ -28,7 +30,7 @@ pub(crate) const PORT: u16 = 15001;
 const TABLE: &str = "outbound";
 
 /// Whatever is no Service goes where the request itself says, as Istio's `ALLOW_ANY`.
-const PASSTHROUGH: &str = "PassthroughCluster";
+pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
 
 /// For each Service the parentRefs that name it, with their routes.
 pub(crate) type MeshRoutes<'i> = BTreeMap<&'i Key, Vec<(&'i Key, &'i ParentRef)>>;
@@ -41,7 +43,63 @@ pub(crate) struct Outbound {
     pub(crate) endpoints: Vec<Arc<Endpoints>>,
     /// For the table's routes, whoever they are for.
     pub(crate) affinities: Affinities,
-    pub(crate) table: RouteTable,
+    /// For a caller without labels.
+    table: RouteTable,
+    /// The virtual hosts, by their place in the table, whose routes depend on the caller's labels.
+    by_caller: Vec<(usize, Choice)>,
+}
+
+impl Outbound {
+    /// The routes of one caller.
+    pub(crate) fn table_for(&self, labels: &Labels) -> RouteTable {
+        let mut table = self.table.clone();
+        for (at, choice) in &self.by_caller {
+            table.virtual_hosts[*at].routes = choice.routes(labels);
+        }
+        // a host that is no Service, and none of whose routes is for this caller
+        table.virtual_hosts.retain(|host| !host.routes.is_empty());
+        table
+    }
+
+    fn add_upstreams(&mut self, index: &Index, upstreams: Vec<Upstream<'_>>) {
+        for upstream in upstreams {
+            self.clusters.push(upstream.cluster(index, Role::Sidecar));
+            if upstream.has_endpoints() && upstream.subset.is_some() {
+                self.endpoints.push(Arc::new(upstream.endpoints(index)));
+            }
+        }
+    }
+
+    fn add(&mut self, name: String, domains: Vec<String>, choice: Choice) {
+        let routes = choice.routes(&Labels::new());
+        self.table.virtual_hosts.push(VirtualHost { name, domains, routes });
+        if choice.virtual_service.iter().any(|entry| !entry.labels.is_empty()) {
+            self.by_caller.push((self.table.virtual_hosts.len() - 1, choice));
+        }
+    }
+}
+
+/// What a virtual host's routes come from.
+#[derive(Debug)]
+struct Choice {
+    /// What is inside a tunnel cannot be routed: it goes where it would go without rules.
+    tunnel: Route,
+    http_routes: Vec<Route>,
+    virtual_service: Vec<ForCaller>,
+    /// Where there is no rule.
+    default: Option<Route>,
+}
+
+impl Choice {
+    fn routes(&self, labels: &Labels) -> Vec<Route> {
+        let is_for = |entry: &&ForCaller| entry.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let of_caller = self.virtual_service.iter().filter(is_for).map(|entry| &entry.route);
+        let rules: Vec<&Route> = self.http_routes.iter().chain(of_caller).collect();
+        match rules.is_empty() {
+            true => self.default.iter().cloned().collect(),
+            false => std::iter::once(&self.tunnel).chain(rules).cloned().collect(),
+        }
+    }
 }
 
 /// Goes through all routes once.
@@ -79,29 +137,32 @@ pub(crate) fn outbound(
     namespace: &str,
     routes: &BTreeMap<&Key, RouteOf<'_>>,
     mesh_routes: &MeshRoutes<'_>,
+    hosts: &MeshHosts<'_>,
 ) -> Outbound {
     let mut outbound = Outbound {
         clusters: Vec::new(),
         endpoints: Vec::new(),
         affinities: Affinities::new(index, namespace),
         table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() },
+        by_caller: Vec::new(),
     };
     for (object, service) in index.services() {
+        outbound.add_upstreams(index, of_service(index, object, service, namespace));
         let attached = mesh_routes.get(&object.key).map(Vec::as_slice).unwrap_or_default();
-        for upstream in of_service(index, object, service, namespace) {
-            outbound.clusters.push(upstream.cluster(index, Role::Sidecar));
-            if let (true, Some(_)) = (upstream.has_endpoints(), upstream.subset) {
-                outbound.endpoints.push(Arc::new(upstream.endpoints(index)));
-            }
-        }
+        let virtual_service = hosts.of(&full_name(&object.key));
         for port in tcp_ports(service) {
-            outbound.table.virtual_hosts.push(VirtualHost {
-                name: format!("{}:{}", full_name(&object.key), port.port),
-                domains: domains(&object.key, service, port, namespace),
-                routes: routes_of_port(object, port, namespace, routes, attached),
-            });
+            let to_service = |name| to_cluster(name, &cluster_name(&object.key, port.port), origin(object, ""));
+            let choice = Choice {
+                tunnel: tunnel(to_service("connect")),
+                http_routes: routes_of_port(object, port, namespace, routes, attached),
+                virtual_service: routes_of(virtual_service, index, namespace, port.port, &outbound.affinities),
+                default: Some(to_service("default")),
+            };
+            let name = format!("{}:{}", full_name(&object.key), port.port);
+            outbound.add(name, domains(&object.key, service, port, namespace), choice);
         }
     }
+    add_other_hosts(&mut outbound, index, namespace, hosts);
     let passthrough = Cluster::new(PASSTHROUGH);
     outbound.clusters.push(Cluster { discovery: Discovery::Forward, protocol: Protocol::Downstream, ..passthrough });
     outbound.table.virtual_hosts.push(VirtualHost {
@@ -110,6 +171,49 @@ pub(crate) fn outbound(
         routes: vec![to_cluster("allow_any", PASSTHROUGH, Origin::default())],
     });
     outbound
+}
+
+/// Hosts of VirtualServices that are no Service: by each port that a match names, and for all others by what holds for port 80.
+fn add_other_hosts(outbound: &mut Outbound, index: &Index, namespace: &str, hosts: &MeshHosts<'_>) {
+    let is_service = |host| service_of(host).is_some_and(|(namespace, name)| index.service(namespace, name).is_some());
+    let hosts_of_services = outbound.table.virtual_hosts.iter().flat_map(|host| &host.domains);
+    let mut taken: HashSet<String> = hosts_of_services.cloned().collect();
+    for (host, merged) in hosts.all().filter(|(host, _)| !is_service(host)) {
+        let names = match service_of(host) {
+            Some((of_host, name)) => names(name, of_host, namespace),
+            None => vec![host.to_owned()],
+        };
+        let ports = merged.ports().into_iter().map(Some).chain([None]);
+        for port in ports {
+            let virtual_service = routes_of(Some(merged), index, namespace, port.unwrap_or(80), &outbound.affinities);
+            let with_port = |name: &String| port.map_or(name.clone(), |port| format!("{name}:{port}"));
+            // a data plane refuses a table in which a domain is twice
+            let domains: Vec<String> =
+                names.iter().map(with_port).filter(|domain| taken.insert(domain.clone())).collect();
+            if virtual_service.is_empty() || domains.is_empty() {
+                continue;
+            }
+            let tunnel = tunnel(to_cluster("connect", PASSTHROUGH, Origin::default()));
+            let choice = Choice { tunnel, http_routes: Vec::new(), virtual_service, default: None };
+            outbound.add(with_port(&host.to_owned()), domains, choice);
+        }
+    }
+}
+
+fn routes_of(
+    merged: Option<&Merged<'_>>,
+    index: &Index,
+    namespace: &str,
+    port: u16,
+    affinities: &Affinities,
+) -> Vec<ForCaller> {
+    let listening = Listening { caller: namespace, gateway: None, port, is_tls: false, affinities };
+    merged.map(|merged| merged.routes(index, &listening)).unwrap_or_default()
+}
+
+fn tunnel(mut route: Route) -> Route {
+    route.matches.methods = vec!["CONNECT".into()];
+    route
 }
 
 /// Each number once.
@@ -124,15 +228,7 @@ pub(crate) fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort>
 
 /// `order`, `order.shop`, `order.shop.svc` and the full name, each with the port, and without it when that is clear.
 fn domains(service: &Key, kind: &Service, port: &ServicePort, namespace: &str) -> Vec<String> {
-    let Key { name, namespace: of_service, .. } = service;
-    let mut names = vec![
-        format!("{name}.{of_service}"),
-        format!("{name}.{of_service}.svc"),
-        format!("{name}.{of_service}.{CLUSTER_DOMAIN}"),
-    ];
-    if of_service == namespace {
-        names.insert(0, name.clone());
-    }
+    let names = names(&service.name, &service.namespace, namespace);
     let mut domains: Vec<String> = names.iter().map(|name| format!("{name}:{}", port.port)).collect();
     let is_default = port.port == 80 || tcp_ports(kind).count() == 1;
     if is_default {
@@ -141,6 +237,19 @@ fn domains(service: &Key, kind: &Service, port: &ServicePort, namespace: &str) -
     domains
 }
 
+fn names(name: &str, of_service: &str, namespace: &str) -> Vec<String> {
+    let mut names = vec![
+        format!("{name}.{of_service}"),
+        format!("{name}.{of_service}.svc"),
+        format!("{name}.{of_service}.{CLUSTER_DOMAIN}"),
+    ];
+    if of_service == namespace {
+        names.insert(0, name.to_owned());
+    }
+    names
+}
+
+/// Those of HTTPRoutes.
 fn routes_of_port(
     object: &Object,
     port: &ServicePort,
@@ -163,17 +272,10 @@ fn routes_of_port(
     };
     let consumers = of_namespace(namespace);
     let effective = if consumers.is_empty() { of_namespace(&object.key.namespace) } else { consumers };
-    let cluster = cluster_name(&object.key, port.port);
-    if effective.is_empty() {
-        return vec![to_cluster("default", &cluster, origin(object, ""))];
-    }
     let mut ranked: Vec<(Rank, &Route)> =
         effective.into_iter().flat_map(|key| routes[key].compiled.ranked("*")).collect();
     ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
-    // what is inside a tunnel cannot be routed: it goes to the Service itself
-    let mut tunnel = to_cluster("connect", &cluster, origin(object, ""));
-    tunnel.matches.methods = vec!["CONNECT".into()];
-    std::iter::once(tunnel).chain(ranked.into_iter().map(|(_, route)| for_port(route, port.port))).collect()
+    ranked.into_iter().map(|(_, route)| for_port(route, port.port)).collect()
 }
 
 /// A redirect that names neither scheme nor port keeps the port that the caller asked for. At a gateway that is the listener's;

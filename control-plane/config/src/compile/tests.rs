@@ -1,14 +1,18 @@
 //! From YAML to resources.
 
 mod attachment;
+mod delegates;
 mod edge;
 mod endpoints;
 mod inbound;
 mod locality;
 mod outbound;
 mod policies;
+mod retries;
 mod rules;
+mod subsets;
 mod traffic_policy;
+mod virtual_services;
 
 use super::Mesh;
 use crate::{World, merge, read};
@@ -153,6 +157,15 @@ fn service(name: &str, spec: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap();
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+/// A VirtualService `namespace/name` with these fields of its spec.
+fn virtual_service(name: &str, spec: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap();
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
     )
 }
 

@@ -74,6 +74,11 @@ static KINDS: &[Known] = &[
         Read(&["v1", "v1beta1", "v1alpha3"], |f| kinds::read_destination_rule(f).map(Body::DestinationRule)),
     ),
     of(
+        ISTIO,
+        "VirtualService",
+        Read(&["v1", "v1beta1", "v1alpha3"], |f| kinds::read_virtual_service(f).map(Body::VirtualService)),
+    ),
+    of(
         "gateway.networking.x-k8s.io",
         "XBackendTrafficPolicy",
         Read(&["v1alpha1"], |f| kinds::read_backend_traffic_policy(f).map(Body::BackendTrafficPolicy)),
@@ -94,7 +99,6 @@ static KINDS: &[Known] = &[
     of(GATEWAY, "ListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XMesh", Inert),
-    of(ISTIO, "VirtualService", Inert),
     of(ISTIO, "ServiceEntry", Inert),
     of(ISTIO, "Gateway", Inert),
     of(ISTIO, "Sidecar", Inert),
@@ -283,7 +287,7 @@ fn known_object(f: &mut Fields<'_>, known: &'static Known, api_version: &str) ->
 
 fn inert_hint(known: &Known) -> &'static str {
     match known.kind {
-        "Ingress" | "VirtualService" => "write an HTTPRoute, or expect traffic to flow without it",
+        "Ingress" => "write an HTTPRoute, or expect traffic to flow without it",
         "Gateway" => "write a Gateway of gateway.networking.k8s.io/v1, or expect traffic to flow without it",
         "Endpoints" => "write an EndpointSlice with the label kubernetes.io/service-name",
         _ => "traffic flows as if it were not written",

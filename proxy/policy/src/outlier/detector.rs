@@ -76,6 +76,13 @@ impl Detector {
         self.policy.healthy_check_restores.then(|| give_back(host, monitor, ReturnedBy::HealthCheck, now)).flatten()
     }
 
+    /// When that host's ejection is over; it returns at the first sweep from then on. `None`: it is not ejected.
+    pub fn ejected_until(&self, monitor: &Monitor) -> Option<Instant> {
+        let record = monitor.record();
+        let ejection = record.ejection?;
+        ejection.since.checked_add(self.length(record.backoff, ejection.jitter))
+    }
+
     /// The policy is taken away: all hosts return.
     pub fn release<H: Borrow<Monitor>>(self, hosts: &[H], now: Instant) -> Vec<Event> {
         let hosts = hosts.iter().map(Borrow::borrow).enumerate();

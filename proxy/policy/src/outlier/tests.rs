@@ -325,3 +325,16 @@ proptest! {
         prop_assert_eq!(kit.ejected(), Vec::<usize>::new());
     }
 }
+
+#[test]
+fn an_ejection_tells_until_when_it_lasts_and_the_next_one_lasts_longer() {
+    let mut kit = Kit::new(1, percent(100));
+    let until = |kit: &Kit| kit.detector.ejected_until(&kit.hosts[0]);
+    assert_eq!(until(&kit), None);
+    for times in 1..=3 {
+        kit.statuses(0, &[500; 5]);
+        assert_eq!(until(&kit), Some(kit.now + Duration::from_secs(30) * times));
+        assert_eq!(kit.until_returned(0), Duration::from_secs(30) * times);
+        assert_eq!(until(&kit), None);
+    }
+}

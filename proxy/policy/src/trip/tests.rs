@@ -180,3 +180,17 @@ proptest! {
         prop_assert!(plain * 0.999_999 <= penalty && penalty <= plain * (1.0 + jitter) * 1.000_001, "{penalty} {plain}");
     }
 }
+
+#[test]
+fn its_condition_is_closed_open_until_the_penalty_is_over_and_half_open_until_a_probe_decides() {
+    let mut kit = Kit::new(LINKERD);
+    assert_eq!(kit.breaker.condition(kit.now), Condition::Closed);
+    let penalty = kit.open();
+    assert_eq!(kit.breaker.condition(kit.now), Condition::Open { until: kit.now + penalty });
+    kit.wait(penalty);
+    assert_eq!(kit.breaker.condition(kit.now), Condition::HalfOpen, "and to look takes no probe away");
+    let probe = kit.probe();
+    assert_eq!(kit.breaker.condition(kit.now), Condition::HalfOpen);
+    probe.settle(true, kit.now, &mut kit.dice);
+    assert_eq!(kit.breaker.condition(kit.now), Condition::Closed);
+}

@@ -118,7 +118,7 @@ fn tcp(out: &mut String, all: &All) {
 
 fn own(out: &mut String, metrics: &Metrics, now: SystemTime) {
     let mut one = |name: &str, kind: Kind, help: &str, value: u64| {
-        head(out, name, if kind == Kind::Counter { "counter" } else { "gauge" }, help);
+        head(out, name, kind.name(), help);
         line(out, name, "", value);
     };
     let (counter, gauge) = (Kind::Counter, Kind::Gauge);
@@ -217,7 +217,7 @@ fn key_labels(key: &SeriesKey) -> String {
     labels
 }
 
-fn label(labels: &mut String, name: &str, value: &str) {
+pub(crate) fn label(labels: &mut String, name: &str, value: &str) {
     let comma = if labels.is_empty() { "" } else { "," };
     push(labels, format_args!("{comma}{name}=\""));
     for character in value.chars() {
@@ -231,11 +231,11 @@ fn label(labels: &mut String, name: &str, value: &str) {
     labels.push('"');
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     push(out, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
 }
 
-fn line(out: &mut String, name: &str, labels: &str, value: u64) {
+pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: u64) {
     match labels {
         "" => push(out, format_args!("{name} {value}\n")),
         labels => push(out, format_args!("{name}{{{labels}}} {value}\n")),

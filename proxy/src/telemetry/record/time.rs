@@ -23,6 +23,11 @@ pub(super) fn rfc3339(time: SystemTime) -> [u8; 24] {
     text
 }
 
+/// The same, as text.
+pub(crate) fn rfc3339_text(time: SystemTime) -> String {
+    rfc3339(time).iter().copied().map(char::from).collect()
+}
+
 fn digits(text: &mut [u8], mut number: u64) {
     for digit in text.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;

@@ -99,7 +99,7 @@ fn rules_of_less_specific_host_names_follow_those_of_more_specific_ones() {
 }
 
 /// Whose contents only a data plane would look into.
-fn secret(name: &str) -> String {
+pub(super) fn secret(name: &str) -> String {
     let (namespace, name) = name.split_once('/').unwrap();
     let pem = |kind: &str| format!("    -----BEGIN {kind}-----\n    AAAA\n    -----END {kind}-----\n");
     format!(

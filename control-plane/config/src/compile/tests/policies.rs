@@ -69,7 +69,7 @@ fn a_rules_retry_repeats_its_codes_and_failed_connections_and_its_backoff_is_a_m
     assert_eq!((empty.on, empty.num_retries), (connection, 2));
     assert_eq!((empty.min_wait, empty.backoff), (ms(0), Backoff::default()));
     assert_eq!(rule_with("retry: {attempts: 0}").retry.unwrap().num_retries, 0);
-    assert_eq!(rule_with("name: none").retry, None);
+    assert!(!rule_with("name: none").retry.unwrap().on.has(RetryOn::RESET), "the default");
 }
 
 #[test]
@@ -171,6 +171,28 @@ fn a_gateways_limits_are_on_all_routes_of_the_listeners_that_they_name_and_a_rou
         [vec!["infra/whole", "infra/all-rules"], vec!["infra/whole", "infra/all-rules", "infra/rule-two"]]
     );
     assert_eq!(of("b.example")[0], ["infra/at-b", "infra/whole", "infra/all-rules"]);
+}
+
+#[test]
+fn limits_of_a_gateway_and_of_a_service_hold_for_virtual_services_too() {
+    let gateway_ref = "group: gateway.networking.k8s.io, kind: Gateway, name: edge";
+    let spec = "hosts: [a.example, order.infra.svc.cluster.local], gateways: [mesh, infra/edge], \
+                http: [{route: [{destination: {host: order}}]}]";
+    let yaml = [
+        gateway(&[HTTP]),
+        service("infra/order", "ports: [{name: http, port: 80, targetPort: 8000}], selector: {app: order}"),
+        virtual_service("infra/v", spec),
+        limit("infra/whole", gateway_ref),
+        limit("infra/at-http", &format!("{gateway_ref}, sectionName: http")),
+        limit("infra/inbound", "group: \"\", kind: Service, name: order"),
+    ]
+    .concat();
+    assert_eq!(limits(&edge(&yaml).routes("infra/edge|80", "a.example")[0]), ["infra/at-http", "infra/whole"]);
+    let mut node = node(Role::Sidecar, "infra", "order");
+    node.labels = BTreeMap::from([("app".into(), "order".into())]);
+    let held = Held(Mesh::compile(&world(&yaml)).for_node(&node));
+    assert_eq!(limits(&held.routes("inbound|8000||", "*")[0]), ["infra/inbound"]);
+    assert_eq!(limits(&held.routes("outbound", "order")[1]), [""; 0], "callers are not limited");
 }
 
 #[test]

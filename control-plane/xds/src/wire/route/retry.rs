@@ -6,6 +6,8 @@
 //! - Beside a retry policy, the backend timeout travels in our metadata, with the policy's own `per_try_timeout`. A
 //!   stock Envoy is given the policy's, or else the backend's, which there ends when the response starts.
 //!
+//! The least wait before a retry travels there too; a stock Envoy waits by the back-off alone.
+//!
 //! Normal form: times of 0 are `None`, a back-off is at least 1 ms and no longer than its own longest one, `host_selection_attempts` are at least 1,
 //! headers that tell when to come back are at least one.
 
@@ -39,17 +41,19 @@ pub(super) struct Ours {
     idempotent_only: bool,
     backend_timeout: Option<Duration>,
     per_try_timeout: Option<Duration>,
+    min_wait: Duration,
 }
 
 /// `None` when there is nothing that Envoy does not know.
 pub(super) fn ours(forward: &Forward) -> Option<Ours> {
     let policy = forward.retry.as_ref()?;
-    let (idempotent_only, backend_timeout) = (policy.idempotent_only, forward.backend_timeout);
-    (idempotent_only || backend_timeout.is_some()).then_some(Ours {
-        idempotent_only,
-        backend_timeout,
+    let ours = Ours {
+        idempotent_only: policy.idempotent_only,
+        backend_timeout: forward.backend_timeout,
         per_try_timeout: policy.per_try_timeout,
-    })
+        min_wait: policy.min_wait,
+    };
+    (ours.idempotent_only || ours.backend_timeout.is_some() || !ours.min_wait.is_zero()).then_some(ours)
 }
 
 pub(super) fn encode(forward: &Forward) -> Option<rds::RetryPolicy> {
@@ -135,12 +139,18 @@ pub(super) fn decode(
         return Ok((None, timeout));
     }
     let policy = decode_policy(policy).at("retry_policy")?;
-    let ours = ours.unwrap_or(Ours { idempotent_only: false, backend_timeout: None, per_try_timeout: timeout });
+    let ours = ours.unwrap_or(Ours {
+        idempotent_only: false,
+        backend_timeout: None,
+        per_try_timeout: timeout,
+        min_wait: Duration::ZERO,
+    });
     let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
     let policy = RetryPolicy {
         per_try_timeout: some(ours.per_try_timeout),
         hedge_on_per_try_timeout: hedges,
         idempotent_only: ours.idempotent_only,
+        min_wait: ours.min_wait,
         ..policy
     };
     Ok((Some(policy), some(ours.backend_timeout)))

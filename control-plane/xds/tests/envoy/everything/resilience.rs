@@ -141,6 +141,7 @@ fn retried(forward: Forward) -> Forward {
         per_try_timeout: Some(SECOND),
         per_try_idle_timeout: Some(SECOND),
         backoff: Backoff { base: SECOND / 1000, max: SECOND / 100 },
+        min_wait: SECOND / 10,
         rate_limited_backoff: Some(RateLimitedBackoff {
             reset_headers: vec![
                 reset("retry-after", ResetFormat::Seconds),

@@ -37,7 +37,8 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
     let rate_limited = (vec(reset, 1..3), time())
         .prop_map(|(reset_headers, max_interval)| RateLimitedBackoff { reset_headers, max_interval });
     let what = (reasons, vec(100..=599_u16, 0..3), vec(header(), 0..3), any::<u32>());
-    let when = (of(time()), of(time()), backoff, of(rate_limited));
+    let min_wait = prop_oneof![Just(Duration::ZERO), time()];
+    let when = (of(time()), of(time()), backoff, of(rate_limited), min_wait);
     (what, when, any::<[bool; 3]>(), 1..=u32::MAX, of(1..=i32::MAX as u32)).prop_map(
         |((on, status_codes, headers, num_retries), when, flags, attempts, priorities)| RetryPolicy {
             on,
@@ -48,6 +49,7 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
             per_try_idle_timeout: when.1,
             backoff: when.2,
             rate_limited_backoff: when.3,
+            min_wait: when.4,
             avoid_previous_hosts: flags[0],
             host_selection_attempts: attempts,
             avoid_previous_priorities: priorities,
