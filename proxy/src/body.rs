@@ -24,6 +24,8 @@ pub(crate) struct Meter {
     pub(crate) received: Cell<u64>,
     /// The caller's body ended in an error.
     pub(crate) broken: Cell<bool>,
+    /// All of the caller's body has come.
+    pub(crate) complete: Cell<bool>,
     /// Bumped by everything that moves, so that an observer can tell a quiet stream.
     moves: Cell<u32>,
     seen: Cell<(u32, Option<Instant>)>,
@@ -193,7 +195,7 @@ impl Piece {
 impl Streaming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Streaming { body, meter, mirrors } = self;
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         meter.moved();
         match &frame {
             Some(Ok(frame)) => {
@@ -205,6 +207,7 @@ impl Streaming {
             Some(Err(_)) => meter.broken.set(true),
             None => {}
         }
+        meter.complete.set(frame.is_none() || body.is_end_stream());
         Poll::Ready(frame)
     }
 }
@@ -219,6 +222,7 @@ pub(crate) struct Streaming {
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming, meter: &Rc<Meter>) -> Self {
+        meter.complete.set(body.is_end_stream());
         match body.is_end_stream() {
             true => RequestBody::Empty,
             false => RequestBody::Streaming(Box::new(Streaming { body, meter: meter.clone(), mirrors: Vec::new() })),

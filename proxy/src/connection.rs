@@ -2,7 +2,7 @@
 
 use crate::body::Meter;
 use crate::detect::{self, Protocol};
-use crate::head::Found;
+use crate::head::{self, Found};
 use crate::live::LiveCluster;
 use crate::quiet::Quiet;
 use crate::snapshot::{LiveChain, LiveListener};
@@ -10,9 +10,9 @@ use crate::wire::{Phase, Watch, Wire};
 use crate::worker::{LocalTable, Worker};
 use crate::{session, tcp};
 use futures_util::FutureExt;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -130,6 +130,13 @@ impl Connection {
                 Some(table)
             }
         }
+    }
+
+    /// Who asked with these headers: at an edge behind trusted proxies not the peer, but whom they name.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        let handler = self.handler();
+        let trusted_hops = if handler.edge { handler.trusted_hops } else { 0 };
+        head::client(headers, self.peer.ip(), trusted_hops)
     }
 
     /// A request's head has been read: whether its framing is ambiguous (HTTP/1: both `content-length` and

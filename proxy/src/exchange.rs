@@ -18,6 +18,7 @@ use crate::worker::{LocalTable, WorkerEndpoint};
 use http::request;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use smallvec::SmallVec;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub(crate) struct Exchange {
     pub(crate) meter: Rc<Meter>,
     place: usize,
     pub(crate) began: Instant,
+    /// Who asked.
+    pub(crate) client: IpAddr,
     table: Option<Rc<LocalTable>>,
     route: usize,
     backend: usize,
@@ -133,9 +136,10 @@ impl Failure {
         match &self.rejection {
             Rejection::ConnectFailed(_) | Rejection::ConnectTimeout => Some(outlier::Outcome::ConnectFailed),
             Rejection::PerTryTimeout | Rejection::BackendTimeout => Some(outlier::Outcome::LocalTimeout),
-            Rejection::UpstreamReset(_) | Rejection::UpstreamProtocol(_) | Rejection::RefusedStream => {
-                Some(outlier::Outcome::Reset)
-            }
+            Rejection::UpstreamReset(_)
+            | Rejection::StreamReset(_)
+            | Rejection::UpstreamProtocol(_)
+            | Rejection::RefusedStream => Some(outlier::Outcome::Reset),
             _ => None,
         }
     }
@@ -158,6 +162,7 @@ impl Exchange {
             connection: connection.clone(),
             meter,
             began: now,
+            client: connection.client(&parts.headers),
             table: None,
             route: 0,
             backend: 0,
@@ -225,8 +230,7 @@ impl Exchange {
         else {
             return Ok(());
         };
-        let client = self.connection.peer.ip().to_canonical();
-        let request = limit::Request { head: wanted, client, caller: None };
+        let request = limit::Request { head: wanted, client: self.client, caller: None };
         for limiter in &route.limiters {
             match limiter.check(&request, self.began) {
                 Limited::Pass(None) => {}
@@ -362,11 +366,12 @@ impl Exchange {
             Some((_, forward, _)) => forward.retry.avoids(cluster.spec.balancer),
             None => (true, 0),
         };
+        let avoid_priorities = self.priorities_to_avoid(&cluster);
         let wish = Pick {
             hash: self.plan.hash,
             avoid: (avoids && !self.tried.is_empty()).then_some(&met),
             attempts,
-            ..Pick::default()
+            avoid_priorities: &avoid_priorities,
         };
         let mut dice = worker.dice.borrow_mut();
         let asked = self.plan.asked.filter(|_| self.tries == 0).and_then(|address| cluster.at(address));
@@ -384,6 +389,13 @@ impl Exchange {
         self.tried.push(place);
         self.attempt_with(attempt);
         Ok(host)
+    }
+
+    /// Those of earlier tries, if the retry policy says so.
+    fn priorities_to_avoid(&self, cluster: &LiveCluster) -> SmallVec<[u32; 4]> {
+        let Some((_, forward, _)) = self.forwarding() else { return SmallVec::new() };
+        let met = &self.tried[..forward.retry.priorities_to_avoid(self.tried.len())];
+        met.iter().filter_map(|place| cluster.endpoints.get(*place)).map(|endpoint| endpoint.priority).collect()
     }
 
     /// Begins a try.
@@ -474,6 +486,7 @@ impl Exchange {
             Ok(permit) => Some(permit),
             Err(overflow) => {
                 tracing::debug!(cluster = cluster.spec.name, "{overflow}");
+                self.ending.flags |= Flags::from(Flag::UpstreamOverflow);
                 None
             }
         }

@@ -43,17 +43,17 @@ pub(crate) async fn serve(
         let why = "it has both content-length and transfer-encoding";
         return Ok(refuse(exchange, Rejection::BadRequest(why)));
     }
-    match exchange.decide(&parts) {
-        Ok(Decision::Forward) => {}
-        Ok(Decision::Answer { status, headers, body, details }) => {
-            return Ok(answer(exchange, status, headers, body, details));
-        }
+    let decision = match exchange.decide(&parts) {
+        Ok(decision) => decision,
         Err(rejection) => return Ok(refuse(exchange, rejection)),
-    }
+    };
     if let Some(fault) = &exchange.fault
         && let Err(rejection) = suffer(fault.delay, fault.abort, &mut exchange.ending.flags).await
     {
         return Ok(refuse(exchange, rejection));
+    }
+    if let Decision::Answer { status, headers, body, details } = decision {
+        return Ok(answer(exchange, status, headers, body, details));
     }
     if parts.method == Method::CONNECT {
         return Ok(Box::pin(upgrade::connect(exchange, parts)).await);
@@ -81,7 +81,8 @@ pub(crate) async fn serve(
                 return Poll::Ready(outcome);
             }
             if meter.poll_expired(cx).is_some() {
-                return Poll::Ready(Err(Rejection::StreamIdle));
+                let request_complete = meter.complete.get();
+                return Poll::Ready(Err(Rejection::StreamIdle { request_complete }));
             }
             match &mut deadline {
                 Some(deadline) => deadline.as_mut().poll(cx).map(|()| Err(Rejection::RequestTimeout)),
@@ -162,7 +163,10 @@ async fn once(
 ) -> Result<Response<Source>, Rejection> {
     let Some((_, forward, _)) = exchange.forwarding() else { return Err(Rejection::NoRoute) };
     let priority = forward.model.priority;
-    let limit = match (exchange.plan.timeouts.per_try, forward.model.backend_timeout) {
+    // Until the response starts nothing comes, so the idle timeout of a try is one more limit of it.
+    let idle = forward.model.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout);
+    let per_try = exchange.plan.timeouts.per_try.into_iter().chain(idle).min();
+    let limit = match (per_try, forward.model.backend_timeout) {
         (Some(per_try), Some(backend)) if backend < per_try => Some((backend, Rejection::BackendTimeout)),
         (Some(per_try), _) => Some((per_try, Rejection::PerTryTimeout)),
         (None, Some(backend)) => Some((backend, Rejection::BackendTimeout)),

@@ -5,6 +5,7 @@ use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Response, Uri, Version, request};
 use smallvec::SmallVec;
+use std::net::IpAddr;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -132,6 +133,17 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Who asked, seen past so many trusted proxies in front of an edge: the address that many places from the right of the
+/// `x-forwarded-for` that came (Envoy's `xff_num_trusted_hops` with `use_remote_address`). Where there is none, or it
+/// is no IP address, it is the peer, as it is when nobody is trusted: what is further left anybody may have written.
+pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> IpAddr {
+    let Some(further) = trusted_hops.checked_sub(1) else { return peer.to_canonical() };
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let mut hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let said = hops.nth(further as usize).and_then(|hop| str::from_utf8(hop).ok()?.trim().parse().ok());
+    said.unwrap_or(peer).to_canonical()
+}
+
 /// Appends the peer to `x-forwarded-for`.
 pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
     match headers.entry(X_FORWARDED_FOR) {
@@ -246,6 +258,24 @@ mod tests {
         let mut map = headers(&[("x-forwarded-for", "10.0.0.1")]);
         append_forwarded_for(&mut map, &HeaderValue::from_static("10.0.0.2"));
         assert_eq!(map[X_FORWARDED_FOR], "10.0.0.1,10.0.0.2");
+    }
+
+    #[test]
+    fn the_client_is_as_many_hops_away_as_are_trusted() {
+        let peer: IpAddr = "::ffff:10.0.0.9".parse().unwrap();
+        let of = |lines: &[&'static str], trusted_hops| {
+            let pairs: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            client(&headers(&pairs), peer, trusted_hops).to_string()
+        };
+        let lines = ["6.6.6.6, 192.0.2.1", "2001:db8::1 ,10.0.0.1"];
+        let expected = ["10.0.0.9", "10.0.0.1", "2001:db8::1", "192.0.2.1", "6.6.6.6", "10.0.0.9"];
+        for (hops, expected) in expected.into_iter().enumerate() {
+            assert_eq!(of(&lines, hops as u32), expected, "{hops} hops");
+        }
+        assert_eq!(of(&[], 1), "10.0.0.9", "nobody says anything");
+        assert_eq!(of(&["192.0.2.1,"], 1), "10.0.0.9", "an empty hop is a hop");
+        assert_eq!(of(&["192.0.2.1, unknown"], 1), "10.0.0.9", "a hop that is no address");
+        assert_eq!(of(&["192.0.2.1"], u32::MAX), "10.0.0.9");
     }
 
     #[test]

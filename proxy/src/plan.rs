@@ -63,11 +63,11 @@ impl Plan {
         if asks {
             x_envoy::strip(&mut parts.headers);
         }
-        plan.bind(forward, connection, parts);
+        plan.bind(forward, exchange, parts);
         plan
     }
 
-    fn bind(&mut self, forward: &CompiledForward, connection: &Connection, parts: &request::Parts) {
+    fn bind(&mut self, forward: &CompiledForward, exchange: &Exchange, parts: &request::Parts) {
         if !forward.hash.is_empty() {
             let head = Head {
                 host: head::host(parts).unwrap_or_default(),
@@ -76,7 +76,8 @@ impl Plan {
                 method: &parts.method,
                 headers: &parts.headers,
             };
-            let from = balance::Connection { remote: connection.peer, local: connection.local };
+            let Connection { peer, local, .. } = *exchange.connection;
+            let from = balance::Connection { remote: SocketAddr::new(exchange.client, peer.port()), local };
             let hashed = forward.hash.hash(&head, &from);
             (self.hash, self.cookies) = (hashed.hash, hashed.set_cookies);
         }

@@ -45,8 +45,10 @@ pub(crate) enum Rejection {
     ConnectFailed(String),
     /// The connect timeout passed.
     ConnectTimeout,
-    /// The upstream closed or reset before its response began.
+    /// The upstream closed or reset the connection before its response began.
     UpstreamReset(String),
+    /// The upstream reset the HTTP/2 stream before its response began.
+    StreamReset(String),
     /// The upstream's response breaks HTTP's rules.
     UpstreamProtocol(String),
     /// The route's request timeout passed.
@@ -58,7 +60,7 @@ pub(crate) enum Rejection {
     /// The upstream said that it has not begun on the request.
     RefusedStream,
     /// Nothing moved on the stream for too long.
-    StreamIdle,
+    StreamIdle { request_complete: bool },
     /// The request's own body ended in an error.
     DownstreamReset,
 }
@@ -126,16 +128,15 @@ impl Rejection {
 
     /// There was an HTTP/2 connection, but no answer over it.
     pub(crate) fn not_answered(error: &hyper::Error) -> Rejection {
-        if was_refused(error) {
-            return Rejection::RefusedStream;
-        }
-        if error.is_parse() {
-            return Rejection::UpstreamProtocol(error.to_string());
-        }
         if error.is_user() || error.is_body_write_aborted() {
             return Rejection::DownstreamReset;
         }
-        Rejection::UpstreamReset(error.to_string())
+        match UpstreamFailure::of(error) {
+            UpstreamFailure::Refused => Rejection::RefusedStream,
+            UpstreamFailure::Reset => Rejection::StreamReset(error.to_string()),
+            UpstreamFailure::Protocol => Rejection::UpstreamProtocol(error.to_string()),
+            UpstreamFailure::Closed => Rejection::UpstreamReset(error.to_string()),
+        }
     }
 
     /// Status, flag and details as Envoy's (semantics of its response flags and details).
@@ -171,12 +172,19 @@ impl Rejection {
                 Some(Flag::UpstreamConnectionTermination),
                 "upstream_reset_before_response_started{connection_termination}",
             ),
+            StreamReset(_) => (
+                503,
+                Some(Flag::UpstreamRemoteReset),
+                "upstream_reset_before_response_started{remote_reset}",
+            ),
             UpstreamProtocol(_) => {
                 (502, Some(Flag::UpstreamProtocolError), "upstream_reset_before_response_started{protocol_error}")
             }
             RequestTimeout => (504, Some(Flag::UpstreamTimeout), "response_timeout"),
             BackendTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
-            StreamIdle => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
+            // the one who was silent is to blame
+            StreamIdle { request_complete: false } => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
+            StreamIdle { request_complete: true } => (504, Some(Flag::StreamIdle), "stream_idle_timeout"),
             DownstreamReset => (400, Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect"),
         };
         let status = StatusCode::from_u16(status).expect("every status above is a valid one");
@@ -222,10 +230,11 @@ impl Rejection {
             ConnectFailed(why) => format!("upstream connect error: {why}"),
             ConnectTimeout => "upstream connect error: connection timeout".into(),
             UpstreamReset(why) => format!("the upstream ended the connection before it answered: {why}"),
+            StreamReset(why) => format!("the upstream reset the stream before it answered: {why}"),
             UpstreamProtocol(why) => format!("the upstream's answer is not valid HTTP: {why}"),
             RequestTimeout => "upstream request timeout: the route's request timeout passed".into(),
             BackendTimeout => "upstream request timeout: the route's backend request timeout passed".into(),
-            StreamIdle => "stream timeout: nothing was sent either way for too long".into(),
+            StreamIdle { .. } => "stream timeout: nothing was sent either way for too long".into(),
             DownstreamReset => "the request's body ended in an error".into(),
         }
     }
@@ -242,9 +251,10 @@ impl Rejection {
     /// What the transport towards the upstream said, where it was the cause.
     pub(crate) fn transport_failure(&self) -> Option<&str> {
         match self {
-            Rejection::ConnectFailed(why) | Rejection::UpstreamReset(why) | Rejection::UpstreamProtocol(why) => {
-                Some(why)
-            }
+            Rejection::ConnectFailed(why)
+            | Rejection::UpstreamReset(why)
+            | Rejection::StreamReset(why)
+            | Rejection::UpstreamProtocol(why) => Some(why),
             Rejection::ConnectTimeout => Some("connection timeout"),
             _ => None,
         }
@@ -278,10 +288,33 @@ impl Rejection {
     }
 }
 
-/// The upstream reset the stream with `REFUSED_STREAM`: it has not begun on it (RFC 9113 §8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+/// How an upstream broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UpstreamFailure {
+    /// It reset the stream with `REFUSED_STREAM`: it has not begun on it (RFC 9113 §8.7).
+    Refused,
+    /// It reset the stream.
+    Reset,
+    /// What it sent is not HTTP.
+    Protocol,
+    /// The connection ended.
+    Closed,
+}
+
+impl UpstreamFailure {
+    /// Over HTTP/2.
+    pub(crate) fn of(error: &hyper::Error) -> UpstreamFailure {
+        let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+        match cause {
+            Some(cause) if cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+                UpstreamFailure::Refused
+            }
+            Some(cause) if cause.is_remote() && cause.is_reset() => UpstreamFailure::Reset,
+            Some(cause) if cause.is_library() => UpstreamFailure::Protocol,
+            _ if error.is_parse() => UpstreamFailure::Protocol,
+            _ => UpstreamFailure::Closed,
+        }
+    }
 }
 
 /// gRPC's percent-encoding of status messages: printable ASCII but `%` as it is.

@@ -127,13 +127,7 @@ impl Body for ResponseBody {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                let (flag, details) = match error.is_protocol() {
-                    true => (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}"),
-                    false => (
-                        Flag::UpstreamConnectionTermination,
-                        "upstream_reset_after_response_started{connection_termination}",
-                    ),
-                };
+                let (flag, details) = error.appearance();
                 if let Some(exchange) = &mut this.exchange {
                     exchange.broke_off(Outcome::Reset);
                 }

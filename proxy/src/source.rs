@@ -1,6 +1,8 @@
 //! Where the bytes of an answer come from.
 
 use crate::http1::{Broken, Lease};
+use crate::rejection::UpstreamFailure;
+use crate::telemetry::flags::Flag;
 use crate::upstream::Stream;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -31,11 +33,24 @@ pub(crate) enum BrokenOff {
 }
 
 impl BrokenOff {
-    /// Whether what came was not HTTP.
-    pub(crate) fn is_protocol(&self) -> bool {
-        match self {
-            BrokenOff::Http1(error) => error.is_protocol(),
-            BrokenOff::Http2(error) => error.is_parse(),
+    /// Flag and details as Envoy's.
+    pub(crate) fn appearance(&self) -> (Flag, &'static str) {
+        let failure = match self {
+            BrokenOff::Http1(error) if error.is_protocol() => UpstreamFailure::Protocol,
+            BrokenOff::Http1(_) => UpstreamFailure::Closed,
+            BrokenOff::Http2(error) => UpstreamFailure::of(error),
+        };
+        match failure {
+            UpstreamFailure::Refused | UpstreamFailure::Reset => {
+                (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
+            }
+            UpstreamFailure::Protocol => {
+                (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+            }
+            UpstreamFailure::Closed => (
+                Flag::UpstreamConnectionTermination,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
         }
     }
 }

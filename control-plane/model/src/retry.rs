@@ -18,7 +18,8 @@ pub struct RetryPolicy {
     /// A try that receives nothing for so long has failed.
     pub per_try_idle_timeout: Option<Duration>,
     pub backoff: Backoff,
-    /// Added to every wait of `backoff`, so that none is shorter (the Gateway API's `retry.backoff` is a minimum). Zero: nothing.
+    /// No wait is shorter (the Gateway API's `retry.backoff` is a minimum): added to every wait of `backoff`, and the least that a
+    /// `rate_limited_backoff` comes to. Zero: nothing.
     pub min_wait: Duration,
     /// Replaces `backoff` when the response says when to come back.
     pub rate_limited_backoff: Option<RateLimitedBackoff>,

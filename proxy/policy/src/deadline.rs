@@ -110,13 +110,13 @@ impl Timeouts {
         Some(expected.max(Duration::from_millis(1)))
     }
 
-    /// Writes what is [`Timeouts::expected`] as `x-envoy-expected-rq-timeout-ms`, and as `grpc-timeout` where that is ours to write.
+    /// Writes what is [`Timeouts::expected`], in milliseconds rounded up, as `x-envoy-expected-rq-timeout-ms`, and as `grpc-timeout` where that is ours to write.
     pub fn tell(&self, elapsed: Duration, headers: &mut HeaderMap) {
         let Some(expected) = self.expected(elapsed) else { return };
-        let milliseconds = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = u64::try_from(expected.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         headers.insert(x_envoy::EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(milliseconds));
         if self.tells_grpc {
-            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(expected));
+            headers.insert(GRPC_TIMEOUT, format_grpc_timeout(Duration::from_millis(milliseconds)));
         }
     }
 }

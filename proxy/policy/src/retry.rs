@@ -32,8 +32,10 @@ pub struct Policy {
     headers: Box<[Header]>,
     num_retries: u32,
     backoff: Exponential,
+    min_wait: Duration,
     rate_limited: Option<RateLimited>,
     avoid_previous_hosts: bool,
+    avoid_previous_priorities: Option<u32>,
     host_selection_attempts: u32,
     idempotent_only: bool,
 }
@@ -123,8 +125,10 @@ impl Policy {
             headers: policy.headers.iter().map(Header::compile).collect::<Result<_, _>>()?,
             num_retries: policy.num_retries,
             backoff: Exponential::compile(&policy.backoff)?,
+            min_wait: policy.min_wait,
             rate_limited: rate_limited?,
             avoid_previous_hosts: policy.avoid_previous_hosts,
+            avoid_previous_priorities: policy.avoid_previous_priorities,
             host_selection_attempts: policy.host_selection_attempts,
             idempotent_only: policy.idempotent_only,
         })
@@ -134,6 +138,13 @@ impl Policy {
     /// hash stays with its choice.
     pub fn avoids(&self, balancer: Balancer) -> (bool, u32) {
         (self.avoid_previous_hosts && !balancer.is_consistent(), self.host_selection_attempts)
+    }
+
+    /// Of so many tries that were made, how many first ones' priorities the next one avoids (Envoy's `previous_priorities`): they
+    /// are looked at anew after each so many tries.
+    pub fn priorities_to_avoid(&self, tries: usize) -> usize {
+        let every = self.avoid_previous_priorities.map_or(usize::MAX, |every| every.max(1) as usize);
+        tries - tries % every
     }
 
     fn must_not_repeat(&self, method: &Method, outcome: &Outcome<'_>) -> bool {
@@ -293,14 +304,15 @@ impl Attempts {
             || grpc_reason(headers).is_some_and(asked)
     }
 
-    /// What the response says of when to come back, if the policy reads it; else the next step of the exponential one.
+    /// What the response says of when to come back, if the policy reads it and it is no less than the shortest wait; else the
+    /// next step of the exponential one, on top of the shortest wait.
     fn backoff(&mut self, policy: &Policy, outcome: &Outcome<'_>, unix: Duration, dice: &mut Dice) -> Duration {
         if let (Some(rate_limited), Outcome::Response { headers, .. }) = (&policy.rate_limited, outcome)
             && let Some(after) = rate_limited.after(headers, unix, dice)
         {
-            return after;
+            return after.max(policy.min_wait);
         }
-        policy.backoff.next(&mut self.interval_ms, dice)
+        policy.min_wait.saturating_add(policy.backoff.next(&mut self.interval_ms, dice))
     }
 }
 

@@ -62,6 +62,8 @@ pub enum Act {
     /// Sends the answer's head and body, then resets as above instead of ending it. An HTTP/1 head
     /// announces more bytes than come.
     Half(Answer),
+    /// Sends the answer's head and body, and then nothing, not even an end. An HTTP/1 head announces more bytes than come.
+    Stall(Answer),
     /// Reads none of the body until the gate opens, then all of it, and answers with the number of bytes.
     Reluctant(Gate),
     /// Answers with so many zero bytes, as fast as they are taken. [`Upstream::sent`] counts them.
@@ -342,12 +344,17 @@ async fn answer(
         Act::Answer(answer) => {
             read(&mut seen, body).await?;
             state.record(seen);
-            Ok(answer.respond(false).await)
+            Ok(answer.respond(End::Proper).await)
         }
         Act::Half(answer) => {
             read(&mut seen, body).await?;
             state.record(seen);
-            Ok(answer.respond(true).await)
+            Ok(answer.respond(End::Reset).await)
+        }
+        Act::Stall(answer) => {
+            read(&mut seen, body).await?;
+            state.record(seen);
+            Ok(answer.respond(End::Never).await)
         }
     }
 }
@@ -375,25 +382,34 @@ async fn count(mut body: Incoming) -> Result<u64, Broken> {
     Ok(length)
 }
 
+/// What comes after an answer's body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Proper,
+    Reset,
+    Never,
+}
+
 impl Answer {
-    async fn respond(self, half: bool) -> Response<ResponseBody> {
+    async fn respond(self, end: End) -> Response<ResponseBody> {
         if let Some(gate) = &self.gate {
             gate.passed().await;
         }
         let length = self.body.len();
-        let plain = self.trailers.is_none() && !half;
+        let plain = self.trailers.is_none() && end == End::Proper;
         let body = if plain {
             full(self.body)
         } else {
             let data = (length > 0).then(|| Ok(Frame::data(self.body)));
             let trailers = self.trailers.map(|trailers| Ok(Frame::trailers(trailers)));
-            let reset = half.then_some(Err(Broken("told to reset")));
-            Frames { left: data.into_iter().chain(trailers).chain(reset).collect(), pause: false }.boxed_unsync()
+            let reset = (end == End::Reset).then_some(Err(Broken("told to reset")));
+            let left = data.into_iter().chain(trailers).chain(reset).collect();
+            Frames { left, pause: false, endless: end == End::Never }.boxed_unsync()
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        if half {
+        if end != End::Proper {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length + 1000));
         }
         response
@@ -409,6 +425,8 @@ fn full(body: Bytes) -> ResponseBody {
 struct Frames {
     left: VecDeque<Result<Frame<Bytes>, Broken>>,
     pause: bool,
+    /// After the last one nothing comes.
+    endless: bool,
 }
 
 impl Body for Frames {
@@ -416,6 +434,9 @@ impl Body for Frames {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if self.endless && self.left.is_empty() {
+            return Poll::Pending;
+        }
         self.pause = !self.pause;
         if self.pause {
             cx.waker().wake_by_ref();

@@ -41,10 +41,10 @@ pub(super) fn levels(census: &[Census], panic_threshold: u32) -> Vec<Level> {
     let all_healthy = health.iter().sum::<u32>() >= 100;
     let panic = |one: &Census| !all_healthy && one.in_panic(panic_threshold.min(100));
     let loads = match health.iter().any(|health| *health > 0) {
-        // with panic everybody of the first is tried; without, it is the first that has nobody
-        false => (0..census.len()).map(|level| if level == 0 { 100 } else { 0 }).collect(),
-        true if census.iter().all(panic) => loads_by_size(census),
+        _ if census.iter().all(panic) => loads_by_size(census),
         true => loads_by_health(&health),
+        // without panic, it is the first that has nobody
+        false => (0..census.len()).map(|level| if level == 0 { 100 } else { 0 }).collect(),
     };
     let level = |((one, health), load): ((&Census, u32), u32)| Level { health, load, panic: panic(one) };
     census.iter().zip(health).zip(loads).map(level).collect()
@@ -64,7 +64,7 @@ fn loads_by_health(health: &[u32]) -> Vec<u32> {
     loads
 }
 
-/// When all of them are in panic, health says nothing any more.
+/// When all of them are in panic, health says nothing any more, and Envoy spreads the load over all hosts.
 fn loads_by_size(census: &[Census]) -> Vec<u32> {
     let total = census.iter().map(|one| one.hosts).sum();
     let mut loads: Vec<u32> = census.iter().map(|one| percent(100, one.hosts, total)).collect();
@@ -127,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn everything_dead_with_a_threshold_sends_all_traffic_to_the_first() {
-        assert_eq!(loads(&[0, 0], 50), [100, 0]);
+    fn everything_dead_is_used_by_size_in_panic_and_not_at_all_without() {
+        assert_eq!(loads(&[0, 0], 50), [50, 50]);
         assert_eq!(loads(&[0, 0], 0), [100, 0]);
     }
 

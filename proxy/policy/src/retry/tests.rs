@@ -253,6 +253,26 @@ fn backoff_bounds_over_10_000_samples() {
 }
 
 #[test]
+fn no_wait_is_shorter_than_the_least() {
+    let policy = |least_ms| {
+        compile(RetryPolicy {
+            min_wait: Duration::from_millis(least_ms),
+            rate_limited_backoff: Some(RateLimitedBackoff {
+                reset_headers: vec![ResetHeader { name: "retry-after".into(), format: ResetFormat::Seconds }],
+                max_interval: Duration::from_secs(1),
+            }),
+            ..on(RetryOn::SERVER_ERROR, 3)
+        })
+    };
+    let (plain, limited) = (headers(&[]), headers(&[("retry-after", "1")]));
+    let seed = 3;
+    let bounds = |least_ms, headers, retries| backoff_bounds(&policy(least_ms), &response(503, headers), seed, retries);
+    assert_eq!(bounds(400, &plain, 3), [(400, 424), (400, 449), (400, 499)], "added to every step of the back-off");
+    assert_eq!(bounds(400, &limited, 1), [(1000, 1499)], "a longer wait that the response asks for stands");
+    assert_eq!(bounds(2000, &limited, 1), [(2000, 2000)], "a shorter one does not");
+}
+
+#[test]
 fn backoff_under_a_millisecond_is_a_millisecond() {
     let backoff = Backoff { base: Duration::from_micros(10), max: Duration::from_micros(500) };
     let policy = compile(RetryPolicy { backoff, ..on(RetryOn::SERVER_ERROR, 2) });
@@ -315,6 +335,17 @@ fn previous_host_avoided() {
     let mut careless = Tried::default();
     let default = Policy::default();
     assert!((0..3).all(|_| careless.pick(&default, || Some("a")) == Some("a")));
+}
+
+#[test]
+fn previous_priorities_are_looked_at_anew_after_so_many_tries() {
+    let avoided = |every: Option<u32>| {
+        let policy = compile(RetryPolicy { avoid_previous_priorities: every, ..RetryPolicy::default() });
+        (0..6).map(|tries| policy.priorities_to_avoid(tries)).collect::<Vec<_>>()
+    };
+    assert_eq!(avoided(None), [0, 0, 0, 0, 0, 0]);
+    assert_eq!(avoided(Some(1)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(avoided(Some(2)), [0, 0, 2, 2, 4, 4]);
 }
 
 #[test]
