@@ -81,6 +81,15 @@ impl ResponseBody {
         }
     }
 
+    /// Whether nothing follows what was just polled.
+    fn completes(&self, polled: &Poll<Option<Result<Frame<Bytes>, BrokenOff>>>) -> bool {
+        match polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        }
+    }
+
     fn expired(&self, cx: &Context<'_>) -> Option<Expiry> {
         self.exchange.as_ref().and_then(|exchange| exchange.meter.poll_expired(cx))
     }
@@ -92,16 +101,16 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let this = &mut *self;
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
+        let late = this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+        let polled = this.source.poll_frame(cx);
+        // What is whole by now came in time: the hop behind, whose deadline is the same, may have answered just so.
+        if late && !this.completes(&polled) {
             if let Some(exchange) = &mut this.exchange {
                 exchange.broke_off(Outcome::LocalTimeout);
             }
             this.cut_off(Flag::UpstreamTimeout, "response_timeout");
             return Poll::Ready(Some(Err(CutOff::Timeout)));
         }
-        let polled = this.source.poll_frame(cx);
         if polled.is_pending()
             && let Some(expiry) = this.expired(cx)
         {

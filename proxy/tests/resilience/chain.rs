@@ -1,0 +1,214 @@
+//! A chain of services whose end fails or hangs. Retries of several hops must not multiply, and a deadline
+//! that the first hop was given holds for the last one.
+
+use crate::shop::{self, rules};
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use weft_testkit::client::boxed;
+use weft_testkit::mesh::{Mesh, Plane};
+use weft_testkit::{Client, RawClient, eventually};
+
+/// An application that knows nothing of the mesh: it passes each request, with its headers, to the next one through its
+/// own sidecar, or it is the last one.
+struct App {
+    work: Arc<Mutex<Work>>,
+    _stop: DropGuard,
+}
+
+/// What came, and when it was done with or let go.
+#[derive(Default)]
+struct Work {
+    begun: usize,
+    ended: Vec<Instant>,
+    /// How long the newest one was said to be able to take.
+    told_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    PassOn { sidecar: SocketAddr, next: &'static str },
+    Refuse,
+    Hang,
+}
+
+impl App {
+    async fn start(at: SocketAddr, role: Role) -> App {
+        let listener = TcpListener::bind(at).await.expect("the pod's own address");
+        let (work, stop) = (Arc::<Mutex<Work>>::default(), CancellationToken::new());
+        let known = work.clone();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let work = known.clone();
+                let service = hyper::service::service_fn(move |request| serve(role, work.clone(), request));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        }));
+        App { work, _stop: stop.drop_guard() }
+    }
+
+    fn begun(&self) -> usize {
+        self.work().begun
+    }
+
+    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the request of that number, from 0, was done with or let go.
+    async fn ended(&self, number: usize) -> Instant {
+        eventually("the end of the work", || async { self.work().ended.get(number).copied() }).await
+    }
+}
+
+struct AtWork(Arc<Mutex<Work>>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ended.push(Instant::now());
+    }
+}
+
+async fn serve(
+    role: Role,
+    work: Arc<Mutex<Work>>,
+    request: Request<Incoming>,
+) -> hyper::Result<Response<BoxBody<bytes::Bytes, hyper::Error>>> {
+    {
+        let told = request.headers().get("x-envoy-expected-rq-timeout-ms");
+        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.begun += 1;
+        work.told_ms = told.and_then(|told| told.to_str().ok()?.parse().ok());
+    }
+    let _at_work = AtWork(work);
+    match role {
+        Role::PassOn { sidecar, next } => {
+            let (mut parts, body) = request.into_parts();
+            parts.headers.insert(HOST, HeaderValue::from_static(next));
+            let response = Client::http1(sidecar).await.start(Request::from_parts(parts, boxed(body))).await?;
+            Ok(response.map(BodyExt::boxed))
+        }
+        Role::Refuse => {
+            let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+            *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            Ok(response)
+        }
+        Role::Hang => std::future::pending().await,
+    }
+}
+
+const NAMES: [&str; 4] = ["one", "two", "three", "leaf"];
+
+/// gateway → one → two → three → leaf, each behind a sidecar of its own.
+struct Chain {
+    mesh: Mesh,
+    gateway: Plane,
+    sidecars: Vec<Plane>,
+    apps: Vec<App>,
+}
+
+impl Chain {
+    /// Every hop's route says `more` (YAML, each on a line of its own), the gateway's also `at_gateway`.
+    async fn of(last: Role, more: &str, at_gateway: &str) -> Chain {
+        let mut mesh = shop::mesh().await;
+        let pods: Vec<_> = NAMES.iter().map(|name| mesh.pod(name, &[("http", 8080)])).collect();
+        for name in &NAMES[1..] {
+            let parent = format!("{{group: \"\", kind: Service, name: {name}, port: 8080}}");
+            let rules = rules(&[name], more).replace(&format!("value: /{name}"), "value: /");
+            mesh.write(&format!("route-{name}.yaml"), &format!("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  parentRefs: [{parent}]\n  rules:\n{rules}"));
+        }
+        mesh.route("one", "edge", &rules(&["one"], &format!("{more}\n{at_gateway}")));
+        let (mut sidecars, mut apps) = (Vec::new(), Vec::new());
+        for (pod, next) in pods.iter().zip(["two:8080", "three:8080", "leaf:8080", ""]) {
+            let sidecar = mesh.sidecar(pod).await;
+            let role = if next.is_empty() { last } else { Role::PassOn { sidecar: sidecar.outbound(), next } };
+            apps.push(App::start(pod.app(8080), role).await);
+            sidecars.push(sidecar);
+        }
+        let gateway = mesh.gateway("edge").await;
+        for sidecar in &sidecars {
+            mesh.live(sidecar).await;
+        }
+        Chain { mesh, gateway, sidecars, apps }
+    }
+}
+
+async fn ask(gateway: SocketAddr, times: usize) -> Vec<u16> {
+    let mut client = RawClient::connect(gateway).await;
+    let mut statuses = Vec::new();
+    for _ in 0..times {
+        client.send("GET /one HTTP/1.1\r\nhost: shop\r\n\r\n").await;
+        statuses.push(client.response().await.status);
+    }
+    statuses
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_tries_at_each_of_four_hops_make_at_most_a_fifth_more_at_a_dead_leaf() {
+    const CALLERS: usize = 100;
+    const TIMES: usize = 5;
+    let chain = Chain::of(Role::Refuse, "retry: {codes: [503], attempts: 2}", "").await;
+    // of what began lately, and not of what is in flight, where a retry counts as well and a quick one over and over
+    for name in NAMES {
+        chain.mesh.write(
+            &format!("rule-{name}.yaml"),
+            &shop::destination_rule(name, "{retryBudget: {percent: 20, minRetryConcurrency: 3, budgetInterval: 10s}}"),
+        );
+    }
+    for plane in chain.sidecars.iter().chain([&chain.gateway]) {
+        chain.mesh.live(plane).await;
+    }
+    let address = chain.gateway.at(8080);
+    let mut asking = JoinSet::new();
+    for _ in 0..CALLERS {
+        asking.spawn(ask(address, TIMES));
+    }
+    let statuses = asking.join_all().await.concat();
+    let begun: Vec<usize> = chain.apps.iter().map(App::begun).collect();
+    println!("requests at each hop for {} of the callers: {begun:?}", CALLERS * TIMES);
+    assert_eq!(statuses, vec![503; CALLERS * TIMES]);
+    assert!(begun[0] > CALLERS * TIMES, "the first hop, which sees the caller, does try again: {begun:?}");
+    assert!(begun.is_sorted_by(|before, after| before >= after), "no hop behind it does: {begun:?}");
+    let leaf = begun[3] as f64 / (CALLERS * TIMES) as f64;
+    assert!(leaf <= 1.2, "{leaf} times as many at the leaf");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hop_works_past_a_deadline_that_the_first_one_was_given() {
+    const DEADLINE: Duration = Duration::from_millis(200);
+    const TURNS: usize = 11;
+    let chain = Chain::of(Role::Hang, "", "timeouts: {request: 200ms}").await;
+    assert_eq!(ask(chain.gateway.at(8080), 1).await, [504], "connections are warm");
+    for app in &chain.apps {
+        app.ended(0).await;
+    }
+    let mut late = vec![Vec::new(); chain.apps.len()];
+    for turn in 1..=TURNS {
+        let began = Instant::now();
+        assert_eq!(ask(chain.gateway.at(8080), 1).await, [504], "an answer, not a broken connection");
+        for (app, late) in chain.apps.iter().zip(&mut late) {
+            late.push(app.ended(turn).await.saturating_duration_since(began + DEADLINE));
+            let told = app.work().told_ms.expect("every hop is told how long it may take");
+            assert!((1..=200).contains(&told), "{told}");
+        }
+        let told: Vec<_> = chain.apps.iter().map(|app| app.work().told_ms).collect();
+        assert!(told.is_sorted_by(|before, after| before >= after), "the time left only shrinks: {told:?}");
+    }
+    // one turn may be held up by whatever else this machine does; what the proxies do is in most of them
+    for (late, hop) in late.iter_mut().zip(NAMES) {
+        late.sort();
+        println!("{hop} worked past the deadline for {late:?}");
+        assert!(late[TURNS / 2] <= Duration::from_millis(10), "{hop}: {late:?}");
+    }
+}
