@@ -357,12 +357,12 @@ pub(crate) fn grpc() -> Call {
 }
 
 /// One that may ask for more than others: its sender is inside (Envoy looks at `x-forwarded-for`, and at `internal_address_config`).
-pub(crate) fn get_from_inside() -> Call {
-    get().from_inside()
+pub(crate) fn get_inside() -> Call {
+    get().sent_inside()
 }
 
 impl Call {
-    pub(crate) fn from_inside(self) -> Self {
+    pub(crate) fn sent_inside(self) -> Self {
         self.with("x-forwarded-for", "127.0.0.1")
     }
 
