@@ -13,6 +13,7 @@ use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, Route, Target, VirtualHost};
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
 use weft_proxy::{AccessLog, Bind, DataPlane, Settings};
+use weft_testkit::client::body;
 use weft_testkit::{Client, Reply, eventually, nobody};
 use weft_xds::server::{self, Catalog, ResourceSet, Status};
 
@@ -22,6 +23,7 @@ pub(crate) const SOON: Duration = Duration::from_millis(5);
 
 /// The cluster's name in every test.
 const NAME: &str = "shop";
+const TABLE: &str = "table";
 
 struct Shelf(watch::Sender<Arc<ResourceSet>>);
 
@@ -37,13 +39,18 @@ pub(crate) struct Driven {
     address: SocketAddr,
     admin: SocketAddr,
     generation: u32,
-    /// What of the listener a test has changed.
-    pub(crate) handler: HttpHandler,
+    handler: HttpHandler,
+    route: Route,
     _stop: DropGuard,
 }
 
 impl Driven {
     pub(crate) async fn by(cluster: Cluster) -> Driven {
+        Driven::through(handler(), route(Forward::default()), cluster).await
+    }
+
+    /// As [`Driven::by`], through this handler and this route.
+    pub(crate) async fn through(handler: HttpHandler, route: Route, cluster: Cluster) -> Driven {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control_plane = listener.local_addr().unwrap();
         let (shelf, shutdown) = (Arc::new(Shelf(watch::Sender::default())), CancellationToken::new());
@@ -62,8 +69,7 @@ impl Driven {
             drain: Duration::ZERO,
         };
         tokio::spawn(DataPlane::new(settings, Arc::new(Bind)).run(shutdown.clone()));
-        let handler = HttpHandler::new("table");
-        let mut driven = Driven { shelf, address, admin, generation: 0, handler, _stop: shutdown.drop_guard() };
+        let mut driven = Driven { shelf, address, admin, generation: 0, handler, route, _stop: shutdown.drop_guard() };
         driven.put(cluster).await;
         driven
     }
@@ -72,8 +78,7 @@ impl Driven {
     pub(crate) async fn put(&mut self, cluster: Cluster) {
         self.generation += 1;
         let generation = format!("generation-{}", self.generation);
-        let resources =
-            vec![Resource::Cluster(cluster), self.listener(), Resource::RouteTable(table(generation.clone()))];
+        let resources = vec![Resource::Cluster(cluster), self.listener(), self.table(&generation)];
         self.shelf.0.send_modify(|set| *set = Arc::new(ResourceSet::build(resources, Some(set))));
         let admin = self.admin;
         let live = || async {
@@ -96,8 +101,23 @@ impl Driven {
         })
     }
 
+    fn table(&self, generation: &str) -> Resource {
+        let (name, domains, routes) = (generation.to_owned(), vec!["*".into()], vec![self.route.clone()]);
+        Resource::RouteTable(RouteTable {
+            name: TABLE.into(),
+            virtual_hosts: vec![VirtualHost { name, domains, routes }],
+        })
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         Client::http1(self.address).await.get("shop", path).await
+    }
+
+    /// A request that comes by way of these hops.
+    pub(crate) async fn get_for(&self, forwarded_for: &str) -> Reply {
+        let mut client = Client::http1(self.address).await;
+        let request = client.request("GET", "shop", "/").header("x-forwarded-for", forwarded_for);
+        client.send(request.body(body("")).unwrap()).await
     }
 
     /// Waits until a request is answered so.
@@ -120,13 +140,16 @@ fn node() -> Node {
     }
 }
 
-fn table(generation: String) -> RouteTable {
+/// By the only table there is.
+pub(crate) fn handler() -> HttpHandler {
+    HttpHandler::new(TABLE)
+}
+
+/// Everything, to the only cluster there is.
+pub(crate) fn route(forward: Forward) -> Route {
     let (request_headers, response_headers) = Default::default();
     let backend = Backend { target: Target::Cluster(NAME.into()), weight: 1, request_headers, response_headers };
-    let forward = Forward { backends: vec![backend], ..Forward::default() };
-    let routes = vec![Route::all("all", Action::Forward(forward))];
-    let virtual_hosts = vec![VirtualHost { name: generation, domains: vec!["*".into()], routes }];
-    RouteTable { name: "table".into(), virtual_hosts }
+    Route::all("all", Action::Forward(Forward { backends: vec![backend], ..forward }))
 }
 
 /// Of these members, which takes turns and refuses rather than panics.

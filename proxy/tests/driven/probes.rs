@@ -3,7 +3,7 @@
 use crate::kit::{Driven, NEVER, check, cluster, http};
 use http::{StatusCode, Version};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weft_model::health_check::{HealthCheck, Probe};
@@ -14,7 +14,7 @@ fn checks_of(upstream: &Upstream) -> Vec<Seen> {
     upstream.seen().into_iter().filter(|seen| seen.header("user-agent") == Some("weft-health-check")).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_http_check_asks_for_its_host_path_and_method() {
     let upstream = Upstream::answering(Answer::status(204)).await;
     let probe = Probe::Http {
@@ -32,7 +32,7 @@ async fn an_http_check_asks_for_its_host_path_and_method() {
     assert_eq!((asked.uri.to_string().as_str(), asked.header("host")), ("/live?full=1", Some("health.example")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_http_check_without_a_host_asks_for_the_cluster_over_http2_too() {
     for http2 in [false, true] {
         let upstream = Upstream::answering(Answer::ok("")).await;
@@ -46,7 +46,7 @@ async fn an_http_check_without_a_host_asks_for_the_cluster_over_http2_too() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_kept_between_checks_unless_that_is_forbidden() {
     for reuse_connection in [true, false] {
         let upstream = Upstream::answering(Answer::ok("well")).await;
@@ -59,7 +59,7 @@ async fn a_connection_is_kept_between_checks_unless_that_is_forbidden() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kept_connection_that_the_endpoint_closed_is_no_failure() {
     // Each connection carries one answer, and says nothing of its end.
     let upstream = RawUpstream::start(|mut stream, _| async move {
@@ -81,7 +81,7 @@ fn grpc(status: u8) -> Act {
     Act::Answer(Answer::ok(message).header("content-type", "application/grpc").trailer("grpc-status", "0"))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_check_believes_serving_and_nothing_else() {
     let serving = Arc::new(AtomicBool::new(true));
     let status = serving.clone();
@@ -104,7 +104,7 @@ async fn a_grpc_check_believes_serving_and_nothing_else() {
     plane.answers(200).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_check_of_a_service_that_is_not_there_fails() {
     let unimplemented = Answer::ok("").header("content-type", "application/grpc").header("grpc-status", "12");
     let upstream = Upstream::answering(unimplemented).await;
@@ -115,36 +115,46 @@ async fn a_grpc_check_of_a_service_that_is_not_there_fails() {
 }
 
 /// Speaks a protocol of its own with those who send PING, and HTTP with all others.
-async fn own_protocol(pong: &'static str) -> RawUpstream {
-    RawUpstream::start(move |mut stream, _| async move {
-        let mut chunk = [0; 1024];
-        while let Ok(length @ 1..) = stream.read(&mut chunk).await {
-            let answer = match &chunk[..length] {
-                b"PING" => pong,
-                _ => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-            };
-            if stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
+async fn own_protocol(pong: &'static str, pings: &Arc<AtomicUsize>) -> RawUpstream {
+    let pings = pings.clone();
+    RawUpstream::start(move |mut stream, _| {
+        let pings = pings.clone();
+        async move {
+            let mut chunk = [0; 1024];
+            while let Ok(length @ 1..) = stream.read(&mut chunk).await {
+                let answer = match &chunk[..length] {
+                    b"PING" => {
+                        pings.fetch_add(1, Ordering::SeqCst);
+                        pong
+                    }
+                    _ => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+                };
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
             }
         }
     })
     .await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tcp_check_expects_its_bytes_in_order() {
     let receive = vec![b"+PO".to_vec(), b"ready".to_vec()];
     let probe = Probe::Tcp { send: b"PING".to_vec(), receive };
-    let check = HealthCheck { timeout: Duration::from_millis(500), ..check(probe) };
-    let (well, ill) = (own_protocol("hello +PONG, ready\n").await, own_protocol("ready +PONG\n").await);
-    let plane = Driven::by(cluster(&[well.address()], vec![check.clone()])).await;
+    let check = HealthCheck { timeout: Duration::from_millis(100), ..check(probe) };
+    let pings = Arc::new(AtomicUsize::new(0));
+    let well = own_protocol("hello +PONG, ready\n", &Arc::default()).await;
+    let ill = own_protocol("ready +PONG\n", &pings).await;
+    let mut plane = Driven::by(cluster(&[well.address()], vec![check.clone()])).await;
     plane.answers(200).await;
-    let mut plane = plane;
     plane.put(cluster(&[ill.address()], vec![check])).await;
+    let asked_again = || async { (pings.load(Ordering::SeqCst) >= 2).then_some(()) };
+    weft_testkit::eventually("a second question after a wrong answer", asked_again).await;
     assert_eq!(plane.get("/").await.status, 503);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tcp_check_that_expects_nothing_asks_only_whether_it_connects() {
     let upstream = Upstream::answering(Answer::ok("")).await;
     let check = check(Probe::Tcp { send: vec![], receive: vec![] });
@@ -155,7 +165,7 @@ async fn a_tcp_check_that_expects_nothing_asks_only_whether_it_connects() {
     weft_testkit::eventually("a refusal for want of a healthy endpoint", unhealthy).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_does_not_answer_in_time_fails() {
     let ill = Arc::new(AtomicBool::new(false));
     let silent = ill.clone();
@@ -171,7 +181,7 @@ async fn an_endpoint_that_does_not_answer_in_time_fails() {
     plane.answers(503).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_checks_of_an_endpoint_that_is_gone_end() {
     let (gone, stays) = (Upstream::answering(Answer::ok("")).await, Upstream::answering(Answer::ok("")).await);
     let slow = HealthCheck { interval: NEVER, no_traffic_interval: NEVER, ..check(http()) };

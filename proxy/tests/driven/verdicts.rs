@@ -3,7 +3,7 @@
 use crate::kit::{Driven, NEVER, SOON, check, cluster, http};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use weft_model::health_check::HealthCheck;
+use weft_model::health_check::{HealthCheck, Probe};
 use weft_model::outlier::{Consecutive, OutlierDetection};
 use weft_testkit::{Act, Answer, Gate, Upstream};
 
@@ -35,7 +35,7 @@ async fn asked(count: &AtomicUsize, times: usize) {
     weft_testkit::eventually(&format!("check number {times}"), often_enough).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_serves_from_its_first_success_and_not_before() {
     let gate = Gate::closed();
     let (upstream, count) = patient(vec![well().behind(&gate), held()]).await;
@@ -48,7 +48,7 @@ async fn an_endpoint_serves_from_its_first_success_and_not_before() {
     assert!(count.load(Ordering::SeqCst) <= 2, "one success was enough");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_outside_both_ranges_is_unhealthy_at_once() {
     let gate = Gate::closed();
     let (upstream, _) = patient(vec![well(), Answer::status(404).behind(&gate), held()]).await;
@@ -59,7 +59,7 @@ async fn a_status_outside_both_ranges_is_unhealthy_at_once() {
     plane.answers(503).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retriable_status_counts_towards_the_threshold() {
     let gate = Gate::closed();
     let (upstream, count) = patient(vec![well(), Answer::status(500), Answer::status(500).behind(&gate), held()]).await;
@@ -71,7 +71,7 @@ async fn a_retriable_status_counts_towards_the_threshold() {
     plane.answers(503).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_was_unhealthy_must_pass_as_often_as_the_threshold_says() {
     let gate = Gate::closed();
     let (upstream, count) = patient(vec![Answer::status(404), well(), well().behind(&gate), held()]).await;
@@ -83,22 +83,34 @@ async fn an_endpoint_that_was_unhealthy_must_pass_as_often_as_the_threshold_says
     plane.answers(200).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn all_checks_of_a_cluster_must_pass() {
-    let gate = Gate::closed();
-    let (upstream, count) = patient(vec![well(), well().behind(&gate), held()]).await;
-    let other = weft_model::health_check::Probe::Tcp { send: vec![], receive: vec![] };
-    let plane = Driven::by(cluster(&[upstream.address()], vec![check(http()), check(other)])).await;
-    plane.answers(200).await;
-    let both = vec![check(http()), check(http())];
-    let (second, _) = patient(vec![well(), Answer::status(404), held()]).await;
-    let plane = Driven::by(cluster(&[second.address()], both)).await;
-    plane.answers(503).await;
-    assert!(count.load(Ordering::SeqCst) >= 1);
+    let (gate, quick) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    let (count, behind) = (quick.clone(), gate.clone());
+    let upstream = Upstream::start(move |head| match head.method.as_str() {
+        "OPTIONS" => Act::Answer(well().behind(&behind)),
+        _ => {
+            count.fetch_add(1, Ordering::SeqCst);
+            Act::Answer(well())
+        }
+    })
+    .await;
+    let slow = Probe::Http {
+        host: String::new(),
+        path: "/".into(),
+        method: "OPTIONS".into(),
+        expected: vec![],
+        retriable: vec![],
+        http2: false,
+    };
+    let plane = Driven::by(cluster(&[upstream.address()], vec![check(http()), check(slow)])).await;
+    asked(&quick, 2).await;
+    assert_eq!(plane.get("/").await.status, 503, "one passes, the other has not answered");
     gate.open();
+    plane.answers(200).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_traffic_is_asked_at_an_interval_of_its_own() {
     let (upstream, count) = patient(vec![well()]).await;
     let check = HealthCheck { interval: NEVER, no_traffic_interval: SOON, ..check(http()) };
@@ -106,7 +118,7 @@ async fn a_cluster_without_traffic_is_asked_at_an_interval_of_its_own() {
     asked(&count, 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_with_traffic_is_asked_at_the_usual_interval() {
     let gate = Gate::closed();
     let (upstream, count) = patient(vec![well().behind(&gate), well()]).await;
@@ -119,7 +131,7 @@ async fn a_cluster_with_traffic_is_asked_at_the_usual_interval() {
     asked(&count, 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_to_traffic_may_say_that_the_endpoint_is_unwell() {
     let gate = Gate::closed();
     let checks = Arc::new(AtomicUsize::new(0));
@@ -144,7 +156,7 @@ async fn a_response_to_traffic_may_say_that_the_endpoint_is_unwell() {
     assert!(checks.load(Ordering::SeqCst) >= 3, "it is well again after as many successes as the threshold says");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn that_an_endpoint_is_unwell_means_nothing_without_health_checks() {
     let unwell = Answer::ok("").header("x-envoy-immediate-health-check-fail", "true");
     let upstream = Upstream::answering(unwell).await;
@@ -154,7 +166,7 @@ async fn that_an_endpoint_is_unwell_means_nothing_without_health_checks() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_passes_its_check_returns_from_its_ejection() {
     let gate = Gate::closed();
     let checks = Arc::new(AtomicUsize::new(0));
@@ -185,8 +197,8 @@ async fn a_host_that_passes_its_check_returns_from_its_ejection() {
     plane.answers(200).await;
 }
 
-#[tokio::test]
-async fn endpoints_that_serve_go_on_when_checks_are_added_edited_and_taken_away() {
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_serve_go_on_when_checks_are_added_and_taken_away() {
     let gate = Gate::closed();
     let (upstream, count) = patient(vec![Answer::status(404).behind(&gate), held()]).await;
     let with = |check: Option<HealthCheck>| cluster(&[upstream.address()], check.into_iter().collect());
