@@ -179,7 +179,8 @@ async fn once(
     let worker = exchange.connection.worker.clone();
     let Some(attempt) = &mut exchange.attempt else { return Err(Rejection::NoRoute) };
     let (host, cluster, now) = (attempt.host.clone(), attempt.cluster.clone(), attempt.began);
-    let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority, now };
+    let again = attempt.retry.is_some();
+    let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority, now, again };
     let sending = Sending { parts, body, permit: &mut attempt.permit, keeps };
     match limit {
         None => send(&wanted, &host, sending, over_http2).await,
@@ -253,7 +254,14 @@ pub(crate) async fn send(
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
     let Sending { parts, body, permit, keeps } = sending;
-    let in_flight = || wanted.cluster.breaker.request(wanted.priority, wanted.now).map_err(Rejection::Overflow);
+    let in_flight = || {
+        let breaker = &wanted.cluster.breaker;
+        match wanted.again {
+            true => breaker.again(wanted.priority),
+            false => breaker.request(wanted.priority, wanted.now),
+        }
+        .map_err(Rejection::Overflow)
+    };
     if over_http2 {
         let mut stream = host.pool.stream(wanted).await.map_err(Rejection::unavailable)?;
         *permit = Some(in_flight()?);

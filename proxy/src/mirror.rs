@@ -66,7 +66,7 @@ async fn attempt(
     };
     let host = worker.endpoint(cluster, &endpoint);
     let (priority, now) = (Priority::Default, Instant::now());
-    let wanted = Wanted { worker, cluster, endpoint: &endpoint, priority, now };
+    let wanted = Wanted { worker, cluster, endpoint: &endpoint, priority, now, again: false };
     let (mut parts, body) = request.into_parts();
     let (mut body, mut permit) = (Some(body), None);
     let sending = Sending { parts: &mut parts, body: &mut body, permit: &mut permit, keeps: false };

@@ -97,7 +97,7 @@ async fn fresh(exchange: &mut Exchange, host: &WorkerEndpoint, cluster: &LiveClu
     let priority = exchange.priority();
     let worker = exchange.connection.worker.clone();
     let now = Instant::now();
-    let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority, now };
+    let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority, now, again: false };
     let lease = host.pool.fresh(&wanted).await.map_err(Rejection::unavailable)?;
     let permit = cluster.breaker.request(priority, now).map_err(Rejection::Overflow)?;
     if let Some(attempt) = &mut exchange.attempt {

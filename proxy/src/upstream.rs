@@ -146,6 +146,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) priority: Priority,
     /// When the try began.
     pub(crate) now: Instant,
+    /// It is not the first.
+    pub(crate) again: bool,
 }
 
 /// One worker's connections to one endpoint.
