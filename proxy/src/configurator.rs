@@ -25,6 +25,8 @@ pub(crate) struct Configurator {
     /// Addresses that are being listened on, by listener name.
     bound: BTreeMap<String, SocketAddr>,
     held: watch::Sender<Held>,
+    /// The number of the snapshot in service.
+    applied: watch::Sender<u64>,
     resolved: BTreeMap<String, Arc<Resource>>,
     dice: Dice,
     /// Where this proxy runs.
@@ -47,16 +49,22 @@ impl Configurator {
         workers: Vec<mpsc::UnboundedSender<Command>>,
         seed: u64,
     ) -> Configurator {
-        let (bound, held, resolved) = (BTreeMap::new(), watch::Sender::default(), BTreeMap::new());
+        let (bound, resolved) = (BTreeMap::new(), BTreeMap::new());
+        let (held, applied) = (watch::Sender::default(), watch::Sender::default());
         let mut dice = Dice::new(seed);
         let own = Arc::new(shared.settings.node.locality.clone());
         let secret = [dice.next_u64(), dice.next_u64()];
-        Configurator { shared, sockets, workers, bound, held, resolved, dice, own, secret }
+        Configurator { shared, sockets, workers, bound, held, applied, resolved, dice, own, secret }
     }
 
     /// What is in service, for whoever follows it.
     pub(crate) fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
+    }
+
+    /// Counts snapshots, for whoever follows what they are made of: newly resolved endpoints too.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
     }
 
     /// DNS says that these are the members of these clusters.
@@ -91,6 +99,7 @@ impl Configurator {
         let number = next.number;
         self.shared.snapshot.store(Arc::new(next));
         self.shared.telemetry.metrics.config_applied(number, SystemTime::now());
+        self.applied.send_replace(number);
         for Opened { name, address, sockets } in opened {
             self.bound.insert(name.clone(), address);
             for (worker, socket) in self.workers.iter().zip(sockets) {

@@ -32,7 +32,7 @@ use weft_policy::limit::{self, Limiter};
 use weft_policy::outlier;
 use weft_policy::retry::{Outcome, Reason, Request as Repeat, Verdict as Retry};
 use weft_policy::route::Head;
-use weft_policy::{cors, limit::Decision as Limited};
+use weft_policy::{cors, limit::Decision as Limited, x_envoy};
 
 /// One request, from its head to the end of its answer.
 pub(crate) struct Exchange {
@@ -340,6 +340,9 @@ impl Exchange {
         self.ending.upstream_time = Some(now.saturating_duration_since(attempt.began));
         let mut dice = connection.worker.dice.borrow_mut();
         attempt.answered(response.status(), self.ending.grpc_status, now, &mut dice);
+        if response.headers().contains_key(x_envoy::IMMEDIATE_HEALTH_CHECK_FAIL) {
+            attempt.cluster.is_unwell(attempt.endpoint());
+        }
         if self.tries > 1 && !response.status().is_server_error() {
             Counts::one(&attempt.cluster.state.counts.upstream_rq_retry_success);
         }

@@ -96,6 +96,9 @@ pub(crate) async fn serve(
     }
     Ok(match outcome {
         Ok(response) => respond(exchange, response, deadline),
+        Err(Rejection::RequestTimeout) if exchange.plan.timeouts.asked_by_grpc => {
+            refuse(exchange, Rejection::GrpcDeadline)
+        }
         Err(rejection) => refuse(exchange, rejection),
     })
 }

@@ -24,6 +24,7 @@ mod exchange;
 mod fleet;
 mod forward;
 mod head;
+mod health_check;
 mod http1;
 mod inspect;
 mod live;
@@ -102,7 +103,7 @@ impl DataPlane {
         let seed = fastrand::u64(..);
         let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), seed);
         let configurator = Arc::new(Mutex::new(configurator));
-        let held = configurator.lock().held();
+        let (held, applied) = (configurator.lock().held(), configurator.lock().applied());
         let node = shared.settings.node.clone();
         let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
         let ready = client.ready();
@@ -111,6 +112,7 @@ impl DataPlane {
                 client.run(Intake(configurator.clone()), ended.clone()),
                 resolver::run(configurator.clone(), ended.clone()),
                 outliers::run(shared.clone(), held, ended.clone()),
+                health_check::run(shared.clone(), applied, ended.clone()),
                 announce(&shared, ready, ended.clone()),
             )
         };

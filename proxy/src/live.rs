@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 use weft_model::balancer::Balancer;
 use weft_model::endpoint::{Endpoint, Health, Locality, Workload};
@@ -50,6 +50,8 @@ pub(crate) struct LiveEndpoint {
     pub(crate) experience: Arc<Experience>,
     /// `None`: its cluster has no such policy.
     pub(crate) breaker: Option<Arc<EndpointBreaker>>,
+    /// Its cluster has health checks.
+    is_checked: bool,
 }
 
 /// What this process knows of an endpoint by itself, over all workers.
@@ -63,6 +65,8 @@ pub(crate) struct Experience {
     pub(crate) latency: Option<Ewma>,
     /// What active health checks found, see [`Checked`].
     checked: AtomicU8,
+    /// It said that it is not well, and no health check has taken note of it.
+    unwell: AtomicBool,
     /// When it was added.
     since: Instant,
 }
@@ -71,14 +75,27 @@ pub(crate) struct Experience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Checked {
-    /// Nobody asks, or nobody has yet.
+    /// Nobody asks, or nobody has yet of one that served before there were checks: it goes on serving.
     Unknown = 0,
-    Healthy = 1,
-    Unhealthy = 2,
+    /// New in a cluster with checks: it does not serve before the first success.
+    Awaited = 1,
+    Healthy = 2,
+    Unhealthy = 3,
+}
+
+impl Checked {
+    fn of(number: u8) -> Checked {
+        match number {
+            1 => Checked::Awaited,
+            2 => Checked::Healthy,
+            3 => Checked::Unhealthy,
+            _ => Checked::Unknown,
+        }
+    }
 }
 
 impl Experience {
-    fn none(balancer: Balancer, now: Instant) -> Experience {
+    fn none(balancer: Balancer, checked: Checked, now: Instant) -> Experience {
         let latency = match balancer {
             Balancer::PeakEwma { default_rtt, decay } => Some(Ewma::new(default_rtt, decay, now)),
             _ => None,
@@ -88,21 +105,24 @@ impl Experience {
             connections: HostConnections::default(),
             monitor: Arc::new(Monitor::new(now)),
             latency,
-            checked: AtomicU8::new(Checked::Unknown as u8),
+            checked: AtomicU8::new(checked as u8),
+            unwell: AtomicBool::new(false),
             since: now,
         }
     }
 
     pub(crate) fn checked(&self) -> Checked {
-        match self.checked.load(Ordering::Relaxed) {
-            1 => Checked::Healthy,
-            2 => Checked::Unhealthy,
-            _ => Checked::Unknown,
-        }
+        Checked::of(self.checked.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn check(&self, found: Checked) {
-        self.checked.store(found as u8, Ordering::Relaxed);
+    /// Replaces what was found before, which it returns.
+    pub(crate) fn check(&self, found: Checked) -> Checked {
+        Checked::of(self.checked.swap(found as u8, Ordering::Relaxed))
+    }
+
+    /// Whether it said that it is not well since this was asked last.
+    pub(crate) fn take_unwell(&self) -> bool {
+        self.unwell.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -118,22 +138,27 @@ impl LiveEndpoint {
             workload: endpoint.workload.clone(),
             experience,
             breaker: None,
+            is_checked: false,
         }
     }
 
     /// An endpoint that configuration does not know: where a pass-through request wants to go.
     pub(crate) fn at(address: SocketAddr, now: Instant) -> LiveEndpoint {
-        let experience = Arc::new(Experience::none(Balancer::default(), now));
+        let experience = Arc::new(Experience::none(Balancer::default(), Checked::Unknown, now));
         LiveEndpoint::new(&Endpoint::at(address), EndpointId::next(), experience)
     }
 
     pub(crate) fn degree(&self) -> Degree {
-        match (self.health, self.experience.checked()) {
-            (Health::Draining, _) => Degree::Excluded,
-            (Health::Unhealthy, _) | (Health::Healthy, Checked::Unhealthy) => Degree::Unhealthy,
-            (Health::Healthy, _) if self.experience.monitor.is_ejected() => Degree::Unhealthy,
-            (Health::Healthy, _) => Degree::Healthy,
+        match self.health {
+            Health::Draining => Degree::Excluded,
+            Health::Unhealthy => Degree::Unhealthy,
+            Health::Healthy if self.fails_checks() || self.experience.monitor.is_ejected() => Degree::Unhealthy,
+            Health::Healthy => Degree::Healthy,
         }
+    }
+
+    fn fails_checks(&self) -> bool {
+        self.is_checked && matches!(self.experience.checked(), Checked::Awaited | Checked::Unhealthy)
     }
 }
 
@@ -251,6 +276,22 @@ impl LiveCluster {
         }
     }
 
+    /// An endpoint says so in an answer to a request (Envoy's `x-envoy-immediate-health-check-fail`). It is believed at once where
+    /// there are health checks, which alone find it well again.
+    pub(crate) fn is_unwell(&self, endpoint: &LiveEndpoint) {
+        if self.spec.health_checks.is_empty() {
+            return;
+        }
+        endpoint.experience.unwell.store(true, Ordering::Relaxed);
+        if endpoint.experience.check(Checked::Unhealthy) == Checked::Unhealthy {
+            return;
+        }
+        self.state.changed();
+        let (endpoint, what) = (endpoint.address.to_string(), "unhealthy at once: an answer of its own says so");
+        tracing::warn!(cluster = self.spec.name, endpoint, "{what}");
+        self.state.note(&endpoint, what.to_owned());
+    }
+
     pub(crate) fn monitors(&self) -> &[Arc<Monitor>] {
         &self.monitors
     }
@@ -275,10 +316,12 @@ fn carry_over(
     now: Instant,
 ) -> Vec<Arc<LiveEndpoint>> {
     // Estimates of latency are kept only by those who balance by them, with the decay that they were made for.
-    let previous = previous.filter(|old| {
+    let keeps = previous.is_some_and(|old| {
         old.spec.balancer == spec.balancer
             || !matches!((old.spec.balancer, spec.balancer), (_, Balancer::PeakEwma { .. }))
     });
+    let is_checked = !spec.health_checks.is_empty();
+    let unknown = if is_checked { Checked::Awaited } else { Checked::Unknown };
     let known: HashMap<SocketAddr, &Arc<LiveEndpoint>> = previous
         .map(|old| old.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect())
         .unwrap_or_default();
@@ -290,10 +333,14 @@ fn carry_over(
     let live = |member: &Endpoint| {
         let old = known.get(&member.address).copied();
         let fresh = match old {
-            Some(old) => LiveEndpoint::new(member, old.id, old.experience.clone()),
-            None => LiveEndpoint::new(member, EndpointId::next(), Arc::new(Experience::none(spec.balancer, now))),
+            Some(old) if keeps => LiveEndpoint::new(member, old.id, old.experience.clone()),
+            _ => {
+                let checked = old.map_or(unknown, |old| old.experience.checked());
+                let experience = Arc::new(Experience::none(spec.balancer, checked, now));
+                LiveEndpoint::new(member, EndpointId::next(), experience)
+            }
         };
-        Arc::new(LiveEndpoint { breaker: breaker(old), ..fresh })
+        Arc::new(LiveEndpoint { breaker: breaker(old.filter(|_| keeps)), is_checked, ..fresh })
     };
     members.iter().map(live).collect()
 }

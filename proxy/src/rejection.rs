@@ -53,6 +53,8 @@ pub(crate) enum Rejection {
     UpstreamProtocol(String),
     /// The route's request timeout passed.
     RequestTimeout,
+    /// The caller's own deadline (`grpc-timeout`) passed.
+    GrpcDeadline,
     /// The route's backend timeout passed.
     BackendTimeout,
     /// A try did not answer in its time.
@@ -172,15 +174,14 @@ impl Rejection {
                 Some(Flag::UpstreamConnectionTermination),
                 "upstream_reset_before_response_started{connection_termination}",
             ),
-            StreamReset(_) => (
-                503,
-                Some(Flag::UpstreamRemoteReset),
-                "upstream_reset_before_response_started{remote_reset}",
-            ),
+            StreamReset(_) => {
+                (503, Some(Flag::UpstreamRemoteReset), "upstream_reset_before_response_started{remote_reset}")
+            }
             UpstreamProtocol(_) => {
                 (502, Some(Flag::UpstreamProtocolError), "upstream_reset_before_response_started{protocol_error}")
             }
             RequestTimeout => (504, Some(Flag::UpstreamTimeout), "response_timeout"),
+            GrpcDeadline => (504, None, "max_duration_timeout"),
             BackendTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
             // the one who was silent is to blame
             StreamIdle { request_complete: false } => (408, Some(Flag::StreamIdle), "stream_idle_timeout"),
@@ -233,6 +234,7 @@ impl Rejection {
             StreamReset(why) => format!("the upstream reset the stream before it answered: {why}"),
             UpstreamProtocol(why) => format!("the upstream's answer is not valid HTTP: {why}"),
             RequestTimeout => "upstream request timeout: the route's request timeout passed".into(),
+            GrpcDeadline => "the caller's grpc-timeout passed".into(),
             BackendTimeout => "upstream request timeout: the route's backend request timeout passed".into(),
             StreamIdle { .. } => "stream timeout: nothing was sent either way for too long".into(),
             DownstreamReset => "the request's body ended in an error".into(),
@@ -262,8 +264,10 @@ impl Rejection {
 
     /// The gRPC status that says the same, for a caller that speaks gRPC (Envoy's HTTP to gRPC mapping).
     pub(crate) fn grpc_status(&self) -> u8 {
-        if let Rejection::FaultInjected(AbortWith::Grpc(status)) = self {
-            return *status;
+        match self {
+            Rejection::FaultInjected(AbortWith::Grpc(status)) => return *status,
+            Rejection::GrpcDeadline => return 4,
+            _ => {}
         }
         match self.appearance().status.as_u16() {
             400 => 13,

@@ -47,10 +47,9 @@ impl BrokenOff {
             UpstreamFailure::Protocol => {
                 (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
             }
-            UpstreamFailure::Closed => (
-                Flag::UpstreamConnectionTermination,
-                "upstream_reset_after_response_started{connection_termination}",
-            ),
+            UpstreamFailure::Closed => {
+                (Flag::UpstreamConnectionTermination, "upstream_reset_after_response_started{connection_termination}")
+            }
         }
     }
 }

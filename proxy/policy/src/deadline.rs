@@ -42,6 +42,8 @@ pub struct Timeouts {
     pub alt_response: bool,
     /// The upstream's `grpc-timeout` is ours to write.
     pub tells_grpc: bool,
+    /// `global` is the caller's own `grpc-timeout`: past it, its call is over (`DEADLINE_EXCEEDED`).
+    pub asked_by_grpc: bool,
 }
 
 impl Limits {
@@ -65,6 +67,7 @@ impl Limits {
             hedge_on_per_try_timeout: self.hedge_on_per_try_timeout,
             alt_response: false,
             tells_grpc: grpc_timeout_max.is_some(),
+            asked_by_grpc: asked_by_grpc.is_some(),
         };
         if x_envoy::is_asked(headers) {
             timeouts.obey(headers, trust_expected);
@@ -84,7 +87,7 @@ impl Timeouts {
         let expected = trust_expected && headers.contains_key(x_envoy::EXPECTED_RQ_TIMEOUT_MS);
         let global = if expected { &x_envoy::EXPECTED_RQ_TIMEOUT_MS } else { &x_envoy::UPSTREAM_RQ_TIMEOUT_MS };
         if let Some(global) = milliseconds(global) {
-            self.global = limited(global);
+            (self.global, self.asked_by_grpc) = (limited(global), false);
         }
         if let Some(per_try) = milliseconds(&x_envoy::UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) {
             self.per_try = limited(per_try);

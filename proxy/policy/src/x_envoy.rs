@@ -25,6 +25,8 @@ pub const EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-
 pub const RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 /// On a response: refused by a proxy that is over its limits, never to be tried again.
 pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// On a response: the endpoint is not well, and to be taken out before its health checks find it.
+pub const IMMEDIATE_HEALTH_CHECK_FAIL: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
 
 /// What [`strip`] takes off a request.
 pub const CONSUMED: [HeaderName; 9] = [

@@ -155,7 +155,7 @@ fn endpoint_view(cluster: &LiveCluster, endpoint: &LiveEndpoint, now: Now) -> En
         active_health_check: match experience.checked() {
             Checked::Healthy => "healthy",
             Checked::Unhealthy => "unhealthy",
-            Checked::Unknown => "unknown",
+            Checked::Unknown | Checked::Awaited => "unknown",
         }
         .into(),
         weight: endpoint.weight,
@@ -184,7 +184,7 @@ fn health_flags(endpoint: &LiveEndpoint, is_ejected: bool) -> String {
     .collect();
     match (flags.is_empty(), endpoint.degree()) {
         (false, _) => flags,
-        (true, Degree::Unhealthy) if checked == Checked::Unknown => "/pending_active_hc".into(),
+        (true, Degree::Unhealthy) if checked == Checked::Awaited => "/pending_active_hc".into(),
         (true, _) => HEALTHY.into(),
     }
 }

@@ -3,7 +3,7 @@
 use super::{LiveCluster, Queue};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use weft_model::Cluster;
 use weft_policy::Dice;
@@ -23,18 +23,11 @@ pub(crate) struct ClusterState {
     /// When hosts are judged next.
     due: Mutex<Instant>,
     happenings: Mutex<VecDeque<Happening>>,
+    /// When an ejection that was not done was last told.
+    refusal_told: Mutex<Option<Instant>>,
     pub(crate) counts: Counts,
-    traffic: AtomicU8,
-}
-
-/// Whether somebody called.
-struct Traffic;
-
-impl Traffic {
-    const NEVER: u8 = 0;
-    /// Not since this was asked last.
-    const ONCE: u8 = 1;
-    const LATELY: u8 = 2;
+    /// Somebody ever called.
+    traffic: AtomicBool,
 }
 
 /// Counters, named as Envoy's.
@@ -73,8 +66,9 @@ impl ClusterState {
             detector: Mutex::new(spec.outlier.clone().map(Detector::new)),
             due: Mutex::new(now + interval),
             happenings: Mutex::default(),
+            refusal_told: Mutex::default(),
             counts: Counts::default(),
-            traffic: AtomicU8::new(Traffic::NEVER),
+            traffic: AtomicBool::new(false),
         }
     }
 
@@ -89,20 +83,14 @@ impl ClusterState {
 
     /// A request goes to the cluster.
     pub(crate) fn called(&self) {
-        if self.traffic.load(Ordering::Relaxed) != Traffic::LATELY {
-            self.traffic.store(Traffic::LATELY, Ordering::Relaxed);
+        if !self.traffic.load(Ordering::Relaxed) {
+            self.traffic.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether a request ever went to the cluster.
     pub(crate) fn was_called(&self) -> bool {
-        self.traffic.load(Ordering::Relaxed) != Traffic::NEVER
-    }
-
-    /// Whether a request went to the cluster since this was asked last.
-    pub(crate) fn take_traffic(&self) -> bool {
-        let (lately, once) = (Traffic::LATELY, Traffic::ONCE);
-        self.traffic.compare_exchange(lately, once, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.traffic.load(Ordering::Relaxed)
     }
 
     /// The cluster's outlier detection was edited, added or taken away.
@@ -182,6 +170,17 @@ impl ClusterState {
         happenings.push_back(Happening { at: SystemTime::now(), endpoint: endpoint.to_owned(), what });
     }
 
+    /// Of ejections that are not done one is told in each interval: while there is no room, every few failures are another.
+    fn tells_refusal(&self, cluster: &LiveCluster) -> bool {
+        let interval = cluster.spec.outlier.as_ref().map_or(Duration::ZERO, |policy| policy.interval);
+        let (mut last, now) = (self.refusal_told.lock(), Instant::now());
+        let tells = last.is_none_or(|last| now.saturating_duration_since(last) >= interval);
+        if tells {
+            *last = Some(now);
+        }
+        tells
+    }
+
     fn note_all(&self, cluster: &LiveCluster, events: impl IntoIterator<Item = Event>) {
         for event in events {
             let endpoint = cluster.endpoints.get(event.host).map(|endpoint| endpoint.address.to_string());
@@ -198,6 +197,9 @@ impl ClusterState {
                 }
                 Decision::Overflow { .. } | Decision::LastHost { .. } => {
                     Counts::one(&self.counts.ejections_overflow);
+                    if !self.tells_refusal(cluster) {
+                        continue;
+                    }
                     tracing::warn!(cluster = cluster.spec.name, endpoint, "{event}");
                 }
                 Decision::NotEnforced { .. } => {

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,8 @@ pub enum Act {
     /// Sends the answer's head and body, then resets as above instead of ending it. An HTTP/1 head
     /// announces more bytes than come.
     Half(Answer),
+    /// Sends the answer's head and body, and resets as above when the gate opens.
+    Tear(Answer, Gate),
     /// Sends the answer's head and body, and then nothing, not even an end. An HTTP/1 head announces more bytes than come.
     Stall(Answer),
     /// Reads none of the body until the gate opens, then all of it, and answers with the number of bytes.
@@ -351,6 +354,11 @@ async fn answer(
             state.record(seen);
             Ok(answer.respond(End::Reset).await)
         }
+        Act::Tear(answer, gate) => {
+            read(&mut seen, body).await?;
+            state.record(seen);
+            Ok(answer.respond(End::ResetAfter(gate)).await)
+        }
         Act::Stall(answer) => {
             read(&mut seen, body).await?;
             state.record(seen);
@@ -383,11 +391,28 @@ async fn count(mut body: Incoming) -> Result<u64, Broken> {
 }
 
 /// What comes after an answer's body.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Proper,
     Reset,
+    ResetAfter(Gate),
     Never,
+}
+
+/// What is still to come of a body, after some waiting.
+type Last = Pin<Box<dyn Future<Output = Option<Result<Frame<Bytes>, Broken>>> + Send>>;
+
+impl End {
+    fn last(self) -> Last {
+        match self {
+            End::Proper => Box::pin(std::future::ready(None)),
+            End::Reset => Box::pin(std::future::ready(Some(Err(Broken("told to reset"))))),
+            End::ResetAfter(gate) => Box::pin(async move {
+                gate.passed().await;
+                Some(Err(Broken("told to reset")))
+            }),
+            End::Never => Box::pin(std::future::pending()),
+        }
+    }
 }
 
 impl Answer {
@@ -396,20 +421,20 @@ impl Answer {
             gate.passed().await;
         }
         let length = self.body.len();
-        let plain = self.trailers.is_none() && end == End::Proper;
+        let proper = matches!(end, End::Proper);
+        let plain = self.trailers.is_none() && proper;
         let body = if plain {
             full(self.body)
         } else {
             let data = (length > 0).then(|| Ok(Frame::data(self.body)));
             let trailers = self.trailers.map(|trailers| Ok(Frame::trailers(trailers)));
-            let reset = (end == End::Reset).then_some(Err(Broken("told to reset")));
-            let left = data.into_iter().chain(trailers).chain(reset).collect();
-            Frames { left, pause: false, endless: end == End::Never }.boxed_unsync()
+            let left = data.into_iter().chain(trailers).collect();
+            Frames { left, pause: false, last: Some(end.last()) }.boxed_unsync()
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
-        if end != End::Proper {
+        if !proper {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length + 1000));
         }
         response
@@ -425,8 +450,8 @@ fn full(body: Bytes) -> ResponseBody {
 struct Frames {
     left: VecDeque<Result<Frame<Bytes>, Broken>>,
     pause: bool,
-    /// After the last one nothing comes.
-    endless: bool,
+    /// Until it has come.
+    last: Option<Last>,
 }
 
 impl Body for Frames {
@@ -434,15 +459,18 @@ impl Body for Frames {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.endless && self.left.is_empty() {
-            return Poll::Pending;
-        }
         self.pause = !self.pause;
         if self.pause {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(self.left.pop_front())
+        if let Some(frame) = self.left.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        let Some(last) = &mut self.last else { return Poll::Ready(None) };
+        let frame = ready!(last.as_mut().poll(cx));
+        self.last = None;
+        Poll::Ready(frame)
     }
 }
 

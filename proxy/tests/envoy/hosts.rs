@@ -27,8 +27,16 @@ pub(crate) struct Hosts {
 enum Server {
     Scripted(Upstream),
     Raw(RawUpstream),
-    Deaf { address: SocketAddr, _socket: Socket, _queued: StdStream },
-    Absent(SocketAddr),
+    Deaf {
+        address: SocketAddr,
+        _socket: Socket,
+        _queued: StdStream,
+    },
+    /// Bound, so that nobody else gets the port, and not listening.
+    Absent {
+        address: SocketAddr,
+        _socket: Socket,
+    },
 }
 
 struct State {
@@ -137,14 +145,14 @@ impl Server {
                 Server::Raw(RawUpstream::start(serve).await)
             }
             HostKind::Babbling => Server::Raw(RawUpstream::start(move |stream, _| babble(stream)).await),
-            HostKind::Absent => Server::Absent(weft_testkit::nobody()),
+            HostKind::Absent => {
+                let (socket, address) = bound();
+                Server::Absent { address, _socket: socket }
+            }
             HostKind::Deaf => {
                 // Linux drops whoever comes when the one place in the queue of a backlog of 0 is taken.
-                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-                let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-                socket.bind(&any.into()).unwrap();
+                let (socket, address) = bound();
                 socket.listen(0).unwrap();
-                let address = socket.local_addr().unwrap().as_socket().expect("it is bound to an IP address");
                 Server::Deaf { address, _socket: socket, _queued: StdStream::connect(address).unwrap() }
             }
         }
@@ -154,14 +162,14 @@ impl Server {
         match self {
             Server::Scripted(upstream) => upstream.address(),
             Server::Raw(upstream) => upstream.address(),
-            Server::Deaf { address, .. } | Server::Absent(address) => *address,
+            Server::Deaf { address, .. } | Server::Absent { address, .. } => *address,
         }
     }
 
     fn connections(&self) -> usize {
         match self {
             Server::Scripted(upstream) => upstream.connections(),
-            Server::Raw(_) | Server::Deaf { .. } | Server::Absent(_) => 0,
+            Server::Raw(_) | Server::Deaf { .. } | Server::Absent { .. } => 0,
         }
     }
 }
@@ -178,23 +186,33 @@ impl State {
 
     fn next(&self, host: usize, arrival: Arrival) -> Act {
         let (own, all) = self.arrive(arrival);
-        let (script, line) =
-            if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
+        let (script, line) = if self.shared.is_empty() { (&self.scripts[host], own) } else { (&self.shared, all) };
         let signed = |answer: &Answer| answer.clone().header(HOST, &letter(host));
         match &script[line.min(script.len() - 1)] {
             Play::Held(answer) => Act::Answer(signed(answer).behind(&self.run.lock().unwrap().gate)),
+            Play::Torn => Act::Tear(signed(&Answer::ok("part")), self.run.lock().unwrap().gate.clone()),
             Play::Act(Act::Answer(answer)) => Act::Answer(signed(answer)),
-            Play::Act(Act::Half(answer)) => Act::Half(signed(answer)),
             Play::Act(Act::Stall(answer)) => Act::Stall(signed(answer)),
             Play::Act(other) => other.clone(),
         }
     }
 }
 
+/// A socket that has a port and does not listen.
+fn bound() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().expect("it is bound to an IP address");
+    (socket, address)
+}
+
 async fn babble(mut stream: TcpStream) {
-    // how it ends is what the proxy sees
-    let _ = stream.read(&mut [0; 1024]).await;
+    // closed at once, unread bytes would have the answer thrown away
+    let mut unread = [0; 1024];
+    let _ = stream.read(&mut unread).await;
     let _ = stream.write_all(b"what is this?\r\n\r\n").await;
+    while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
 }
 
 /// HTTP/2 as far as [`HostKind::Refusing`] needs it.

@@ -98,7 +98,9 @@ impl std::fmt::Display for Row<'_> {
             writeln!(f, "    which was expected to be: {}", scenario.expected.unwrap_or_default())?;
         }
         match &scenario.differs {
-            Some(difference) if difference.ours == ours => writeln!(f, "    ours:  {ours}\n    because {}", difference.why),
+            Some(difference) if difference.ours == ours => {
+                writeln!(f, "    ours:  {ours}\n    because {}", difference.why)
+            }
             Some(difference) => writeln!(f, "    ours:  {ours}\n    NOT AS PROMISED: {}", difference.ours),
             None if self.ours_is_wrong() => writeln!(f, "    ours:  {ours}\n    DISAGREES"),
             None => writeln!(f, "    ours agrees"),

@@ -15,6 +15,9 @@ use weft_testkit::{Client, Reply, client, eventually};
 /// Nothing takes longer in any scenario.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Looking costs more than sending.
+const SENT_PER_LOOK: usize = 24;
+
 /// What the caller got.
 struct Answer {
     /// By which the record in the access log is found.
@@ -33,6 +36,7 @@ struct Running<'a> {
     calls: usize,
     answers: Vec<Answer>,
     started: Vec<JoinHandle<Answer>>,
+    begun: Arc<watch::Sender<usize>>,
     answered: Arc<watch::Sender<usize>>,
     /// What was waited for in vain.
     missed: Vec<String>,
@@ -49,6 +53,7 @@ pub(crate) async fn run(scenario: &Scenario, id: &str, side: &Arc<Side>, hosts: 
         calls: 0,
         answers: Vec::new(),
         started: Vec::new(),
+        begun: Arc::new(watch::Sender::new(0)),
         answered: Arc::new(watch::Sender::new(0)),
         missed: Vec::new(),
     };
@@ -64,12 +69,17 @@ impl Running<'_> {
         let hosts = self.hosts;
         match step {
             Step::Send(call) => {
-                let answer = ask(self.side.clone(), self.path(call, ""), call.clone()).await;
+                let answer = ask(self.side.clone(), self.path(call, ""), call.clone(), None).await;
                 self.answers.push(answer);
             }
             Step::Start(calls) => calls.iter().for_each(|call| self.start(call)),
             Step::Arrived(requests) => {
                 self.in_time(&format!("{requests} arrived"), hosts.has_seen(*requests)).await;
+            }
+            Step::Begun(answers) => {
+                let mut begun = self.begun.subscribe();
+                let wait = begun.wait_for(|begun| begun >= answers);
+                self.in_time(&format!("{answers} begun"), wait).await;
             }
             Step::Answered(requests) => {
                 let mut answered = self.answered.subscribe();
@@ -78,12 +88,8 @@ impl Running<'_> {
             }
             Step::Open => hosts.open(),
             Step::Until(call, wanted) => self.until(call, wanted).await,
-            Step::Ejected(count) => {
-                let (side, id) = (self.side.clone(), self.id.clone());
-                let (side, id) = (&side, id.as_str());
-                let wait = eventually("", || async move { (side.ejected(id).await == *count).then_some(()) });
-                self.in_time(&format!("{count} ejected"), wait).await;
-            }
+            Step::Ejected(count) => self.ejected(*count, None).await,
+            Step::UntilEjected(call, count) => self.ejected(*count, Some(call)).await,
         }
     }
 
@@ -97,7 +103,7 @@ impl Running<'_> {
     }
 
     fn start(&mut self, call: &Call) {
-        let answer = ask(self.side.clone(), self.path(call, ""), call.clone());
+        let answer = ask(self.side.clone(), self.path(call, ""), call.clone(), Some(self.begun.clone()));
         let answered = self.answered.clone();
         self.started.push(tokio::spawn(async move {
             let answer = answer.await;
@@ -111,11 +117,26 @@ impl Running<'_> {
         let (path, polls) = (self.path(call, "&"), AtomicUsize::new(0));
         let answer = eventually("", || async {
             let path = format!("{path}{}{POLL}", polls.fetch_add(1, Ordering::Relaxed));
-            let answer = ask(side.clone(), path, call.clone()).await;
+            let answer = ask(side.clone(), path, call.clone(), None).await;
             (answer.in_short(hosts) == wanted).then_some(answer)
         });
         let answer = self.in_time(wanted, answer).await;
         self.answers.extend(answer);
+    }
+
+    async fn ejected(&mut self, count: usize, call: Option<&Call>) {
+        let (side, id) = (self.side.clone(), self.id.clone());
+        let (side, id) = (&side, id.as_str());
+        let path = call.map(|call| self.path(call, POLL));
+        let wait = eventually("", || async {
+            if let (Some(call), Some(path)) = (call, &path) {
+                for _ in 0..SENT_PER_LOOK {
+                    ask(side.clone(), path.clone(), call.clone(), None).await;
+                }
+            }
+            (side.ejected(id).await == count).then_some(())
+        });
+        self.in_time(&format!("{count} ejected"), wait).await;
     }
 
     /// Waits for all that was started. Which of them was first is nobody's business.
@@ -151,7 +172,9 @@ impl Running<'_> {
         for name in &view.sees {
             let values: Vec<String> = seen
                 .iter()
-                .map(|arrival| arrival.headers.get(*name).map_or("-".into(), |value| value.to_str().unwrap().to_owned()))
+                .map(|arrival| {
+                    arrival.headers.get(*name).map_or("-".into(), |value| value.to_str().unwrap().to_owned())
+                })
                 .collect();
             write!(outcome, "; {name} {}", in_runs(&values)).unwrap();
         }
@@ -237,16 +260,19 @@ fn in_runs(texts: &[String]) -> String {
     runs.collect::<Vec<_>>().join(", ")
 }
 
-async fn ask(side: Arc<Side>, path: String, call: Call) -> Answer {
+/// Sends a request, tells `begun` when its answer begins, and reads that.
+async fn ask(side: Arc<Side>, path: String, call: Call, begun: Option<Arc<watch::Sender<usize>>>) -> Answer {
     let none = Answer { path: path.clone(), reply: None, status: 0, host: None };
     let asking = async {
-        let mut client =
-            if call.http2 { Client::http2(side.address).await } else { Client::http1(side.address).await };
+        let mut client = if call.http2 { Client::http2(side.address).await } else { Client::http1(side.address).await };
         let method = if call.body.is_empty() { "GET" } else { "POST" };
         let request = client.request(method, "side.example", &path);
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
         let request = request.body(client::body(call.body)).expect("well-formed headers");
         let Ok(response) = client.start(request).await else { return none };
+        if let Some(begun) = begun {
+            begun.send_modify(|begun| *begun += 1);
+        }
         let status = response.status().as_u16();
         let host = response.headers().get(hosts::HOST).map(|host| host.to_str().unwrap().to_owned());
         Answer { status, host, reply: Reply::read(response).await.ok(), ..none }

@@ -67,6 +67,8 @@ pub(crate) enum Play {
     Act(Act),
     /// Answers when [`Step::Open`] comes.
     Held(Answer),
+    /// Answers the head and a part of the body, and resets when [`Step::Open`] comes.
+    Torn,
 }
 
 #[derive(Clone)]
@@ -76,6 +78,8 @@ pub(crate) enum Step {
     Start(Vec<Call>),
     /// Waits until hosts have seen so many requests.
     Arrived(usize),
+    /// Waits until callers have got the heads of so many of the started's answers.
+    Begun(usize),
     /// Waits until so many of the started are answered.
     Answered(usize),
     /// Held requests are answered, now and from now on.
@@ -84,6 +88,8 @@ pub(crate) enum Step {
     Until(Call, &'static str),
     /// Waits until so many hosts are ejected.
     Ejected(usize),
+    /// Goes on sending this until so many hosts are ejected, and counts none of it.
+    UntilEjected(Call, usize),
 }
 
 /// One request.
@@ -262,6 +268,10 @@ impl Scenario {
         self.step(Step::Answered(requests))
     }
 
+    pub(crate) fn begun(self, answers: usize) -> Self {
+        self.step(Step::Begun(answers))
+    }
+
     pub(crate) fn open(self) -> Self {
         self.step(Step::Open)
     }
@@ -277,6 +287,10 @@ impl Scenario {
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
         self
+    }
+
+    pub(crate) fn until_ejected(self, hosts: usize) -> Self {
+        self.step(Step::UntilEjected(get(), hosts))
     }
 
     pub(crate) fn anonymous(mut self) -> Self {
@@ -394,11 +408,6 @@ pub(crate) fn reset() -> Play {
 /// 200, and a part of a body that never ends.
 pub(crate) fn stalled() -> Play {
     Play::Act(Act::Stall(Answer::ok("part")))
-}
-
-/// 200, and a part of a body, then a reset.
-pub(crate) fn half() -> Play {
-    Play::Act(Act::Half(Answer::ok("part")))
 }
 
 /// 200 and a gRPC status, all in the head.

@@ -114,7 +114,10 @@ fn the_headers_of_a_try_are_written_over_the_callers() {
     assert_eq!(told(Limits::default()), ["1", "1H"], "nothing to tell");
     let mut sent = headers(&[]);
     limits().resolve(&sent, false).tell(Duration::from_micros(11_000_100), &mut sent);
-    assert_eq!(sent["x-envoy-expected-rq-timeout-ms"], "4000", "a begun millisecond of the elapsed time counts for nothing");
+    assert_eq!(
+        sent["x-envoy-expected-rq-timeout-ms"], "4000",
+        "a begun millisecond of the elapsed time counts for nothing"
+    );
 }
 
 #[test]

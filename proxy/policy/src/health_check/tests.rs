@@ -17,7 +17,10 @@ fn check(unhealthy_threshold: u32, healthy_threshold: u32) -> HealthCheck {
 
 /// `.` for a success, `f` for a failure, `u` for unwell; the changes are `+` and `-`.
 fn changes(check: &HealthCheck, results: &str) -> String {
-    let mut checker = Checker::default();
+    changes_of(Checker::default(), check, results)
+}
+
+fn changes_of(mut checker: Checker, check: &HealthCheck, results: &str) -> String {
     let record = |result| {
         let result = match result {
             '.' => CheckResult::Success,
@@ -37,6 +40,12 @@ fn changes(check: &HealthCheck, results: &str) -> String {
 fn the_first_success_marks_healthy_and_later_ones_by_the_threshold() {
     assert_eq!(changes(&check(2, 3), ".ff..."), "+ -  +");
     assert_eq!(changes(&check(2, 3), "f..."), "   +", "only the very first check is believed at once");
+}
+
+#[test]
+fn an_endpoint_that_served_before_is_healthy_until_found_not_to_be() {
+    assert_eq!(changes_of(Checker::trusted(), &check(2, 3), ".ff..."), "  -  +");
+    assert_eq!(changes_of(Checker::trusted(), &check(2, 3), "u..."), "-  +");
 }
 
 #[test]

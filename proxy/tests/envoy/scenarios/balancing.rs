@@ -30,9 +30,8 @@ fn by_hash() -> Vec<Scenario> {
     let keys = |scenario: Scenario| (0..16).fold(scenario, |scenario, number| scenario.send(key(number)));
     let header = || HashSource::Header("x-key".into());
     let ring = |name| scenario(name).equal_hosts(4).balancer(Balancer::RING_HASH).hashed_by(header());
-    let weighted = |name| {
-        (1..5).fold(scenario(name), |scenario, weight| scenario.host_with([ok()], |host| host.weight = weight))
-    };
+    let weighted =
+        |name| (1..5).fold(scenario(name), |scenario, weight| scenario.host_with([ok()], |host| host.weight = weight));
     let unwell = |host: &mut Host| host.health = Health::Unhealthy;
     let small = Balancer::RingHash { minimum_size: 7, maximum_size: 64 };
     vec![
@@ -44,10 +43,7 @@ fn by_hash() -> Vec<Scenario> {
         keys(weighted("hash: Maglev with hosts that weigh 1 to 4").balancer(Balancer::MAGLEV).hashed_by(header())),
         keys(ring("hash: a ring without one that is not well").host_with([ok()], unwell)),
         keys(ring("hash: Maglev without one that is not well").balancer(Balancer::MAGLEV).host_with([ok()], unwell)),
-        ring("hash: one key means one host")
-            .send_times(6, key(1))
-            .anonymous()
-            .expect("6x 200; hosts 6+0+0+0"),
+        ring("hash: one key means one host").send_times(6, key(1)).anonymous().expect("6x 200; hosts 6+0+0+0"),
         keys(
             scenario("hash: a ring, by a query parameter")
                 .equal_hosts(4)
@@ -96,10 +92,13 @@ fn by_priority() -> Vec<Scenario> {
             .send_times(4, get())
             .unordered()
             .expect("2x 200@a, 2x 200@b; hosts 2+2+0"),
-        members("priority: three of four healthy are enough", &[(well, 0), (well, 0), (well, 0), (unwell, 0), (well, 1)])
-            .send_times(6, get())
-            .unordered()
-            .expect("2x 200@a, 2x 200@b, 2x 200@c; hosts 2+2+2+0+0"),
+        members(
+            "priority: three of four healthy are enough",
+            &[(well, 0), (well, 0), (well, 0), (unwell, 0), (well, 1)],
+        )
+        .send_times(6, get())
+        .unordered()
+        .expect("2x 200@a, 2x 200@b, 2x 200@c; hosts 2+2+2+0+0"),
         members("priority: the next takes all when none of the first is healthy", &[(unwell, 0), (well, 1)])
             .send_times(3, get())
             .expect("3x 200@b; hosts 0+3"),
@@ -110,22 +109,34 @@ fn by_priority() -> Vec<Scenario> {
             .send_times(60, get())
             .uncounted()
             .expect("60x 200; hosts some+some+some"),
-        members("priority: a part goes on when half of the first is healthy", &[(well, 0), (unwell, 0), (well, 1), (well, 2)])
-            .send_times(60, get())
-            .uncounted()
-            .expect("60x 200; hosts some+none+some+none"),
-        members("priority: both in panic", &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0), (well, 1), (unwell, 1), (unwell, 1)])
-            .send_times(80, get())
-            .uncounted()
-            .expect("80x 200; hosts some+some+some+some+some+some+some"),
-        members("panic: one of four healthy is under the threshold", &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0)])
-            .send_times(8, get())
-            .anonymous()
-            .expect("8x 200; hosts 2+2+2+2"),
-        members("panic: two of four healthy are not under the threshold", &[(well, 0), (well, 0), (unwell, 0), (unwell, 0)])
-            .send_times(4, get())
-            .unordered()
-            .expect("2x 200@a, 2x 200@b; hosts 2+2+0+0"),
+        members(
+            "priority: a part goes on when half of the first is healthy",
+            &[(well, 0), (unwell, 0), (well, 1), (well, 2)],
+        )
+        .send_times(60, get())
+        .uncounted()
+        .expect("60x 200; hosts some+none+some+none"),
+        members(
+            "priority: both in panic",
+            &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0), (well, 1), (unwell, 1), (unwell, 1)],
+        )
+        .send_times(80, get())
+        .uncounted()
+        .expect("80x 200; hosts some+some+some+some+some+some+some"),
+        members(
+            "panic: one of four healthy is under the threshold",
+            &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0)],
+        )
+        .send_times(8, get())
+        .anonymous()
+        .expect("8x 200; hosts 2+2+2+2"),
+        members(
+            "panic: two of four healthy are not under the threshold",
+            &[(well, 0), (well, 0), (unwell, 0), (unwell, 0)],
+        )
+        .send_times(4, get())
+        .unordered()
+        .expect("2x 200@a, 2x 200@b; hosts 2+2+0+0"),
         members("panic: with threshold 0 only the healthy", &[(well, 0), (unwell, 0), (unwell, 0), (unwell, 0)])
             .cluster(panic_at(0))
             .send_times(4, get())

@@ -19,7 +19,9 @@ pub(crate) fn all() -> Vec<Scenario> {
             .retry(RetryOn::SERVER_ERROR, |_| ())
             .send(get())
             .expect("503 FI; hosts 0"),
-        with("fault: an abort of nobody", abort(AbortWith::Http(503), Share::NONE)).send(get()).expect("200@a; hosts 1"),
+        with("fault: an abort of nobody", abort(AbortWith::Http(503), Share::NONE))
+            .send(get())
+            .expect("200@a; hosts 1"),
         with("fault: an abort of a gRPC call", abort(AbortWith::Http(503), Share::ALL))
             .send(grpc())
             .expect("200 grpc 14 FI; hosts 0"),
@@ -45,8 +47,13 @@ pub(crate) fn all() -> Vec<Scenario> {
         .start(3, get())
         .alone()
         .expect("200 DI@a, 2x 200@a; hosts 3"),
-        with("fault: a delay is not of the route's timeout", Fault { delay: Some(delay(300)), ..Fault::default() })
-            .timeout(150)
+        with("fault: what is aborted takes no token of a rate limit", abort(AbortWith::Http(418), Share::ALL))
+            .route(|route| route.rate_limits.push(super::rate_limits::once("aborted")))
+            .send_times(2, get())
+            .expect("2x 418 FI; hosts 0")
+            .differs("limits come first, so that nobody who is over them is kept waiting", "418 FI, 429 RL; hosts 0"),
+        with("fault: a delay is not of the route's timeout", Fault { delay: Some(delay(700)), ..Fault::default() })
+            .timeout(500)
             .send(get())
             .expect("200 DI@a; hosts 1"),
     ]

@@ -6,6 +6,7 @@
 use crate::scenario::{HostKind, Scenario, get, never, ok, reset, scenario, status};
 use std::time::Duration;
 use weft_model::outlier::{Consecutive, FailurePercentage, OutlierDetection, SuccessRate};
+use weft_model::retry::RetryOn;
 
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = consecutive();
@@ -125,8 +126,8 @@ fn consecutive() -> Vec<Scenario> {
             .host([status(500), status(500), ok()])
             .outlier(|outlier| {
                 outlier.consecutive_5xx = at(2);
-                outlier.interval = Duration::from_millis(50);
-                outlier.base_ejection_time = Duration::from_millis(150);
+                outlier.interval = Duration::from_millis(100);
+                outlier.base_ejection_time = Duration::from_secs(1);
             })
             .send_times(2, get())
             .ejected(1)
@@ -151,6 +152,7 @@ fn local_origin() -> Vec<Scenario> {
     vec![
         scenario("outlier: a connect failure counts as a 5xx")
             .host_that_is(HostKind::Absent)
+            .retry(RetryOn::RETRIABLE_4XX, |_| ())
             .outlier(|outlier| outlier.consecutive_5xx = at(2))
             .send_times(2, get())
             .ejected(1)
@@ -158,6 +160,7 @@ fn local_origin() -> Vec<Scenario> {
             .expect("2x 503 UF, 503 UH; hosts 0"),
         scenario("outlier: a connect failure counts as a gateway failure")
             .host_that_is(HostKind::Absent)
+            .retry(RetryOn::RETRIABLE_4XX, |_| ())
             .outlier(|outlier| gateway(outlier, 2))
             .send_times(2, get())
             .ejected(1)
@@ -180,6 +183,7 @@ fn local_origin() -> Vec<Scenario> {
             .expect("2x 504 UT, 503 UH; hosts 2"),
         scenario("outlier: split, connect failures have a count of their own")
             .host_that_is(HostKind::Absent)
+            .retry(RetryOn::RETRIABLE_4XX, |_| ())
             .outlier(|outlier| {
                 outlier.split_external_local_origin_errors = true;
                 (outlier.consecutive_5xx, outlier.consecutive_local_origin_failure) = (at(1), at(3));
@@ -196,7 +200,11 @@ fn local_origin() -> Vec<Scenario> {
             })
             .timeout(100)
             .send_times(3, get())
-            .expect("3x 504 UT; hosts 3"),
+            .expect("3x 504 UT; hosts 3")
+            .differs(
+                "to Envoy the connection that each request got is a success of local origin, so timeouts never come to two in a row; to us timeouts are what they are",
+                "2x 504 UT, 503 UH; hosts 2",
+            ),
         scenario("outlier: split, an answer of 500 is not of local origin")
             .host([status(500)])
             .outlier(|outlier| {
@@ -212,45 +220,37 @@ fn local_origin() -> Vec<Scenario> {
 fn rates() -> Vec<Scenario> {
     let quick = |outlier: &mut OutlierDetection| {
         outlier.consecutive_5xx = off();
-        outlier.interval = Duration::from_millis(500);
+        outlier.interval = Duration::from_millis(300);
+        outlier.success_rate.enforcing = 0;
     };
     vec![
-        scenario("outlier: a failure percentage at its threshold ejects")
+        scenario("outlier: a failure percentage over its threshold ejects")
             .host([ok()])
-            .host([ok(), status(500)])
+            .host([status(500)])
             .outlier(|outlier| {
                 quick(outlier);
-                outlier.success_rate.enforcing = 0;
                 outlier.failure_percentage = FailurePercentage {
-                    threshold: 75,
                     enforcing: 100,
                     minimum_hosts: 2,
                     request_volume: 4,
                     ..FailurePercentage::default()
                 };
             })
-            .send_times(8, get())
-            .ejected(1)
-            .send_times(2, get())
-            .unordered()
-            .expect("6x 200@a, 200@b, 3x 500@b; hosts 6+4"),
+            .until_ejected(1)
+            .send_times(4, get())
+            .expect("4x 200@a; hosts 4+0"),
         scenario("outlier: a success rate far under the mean ejects")
             .host([ok()])
             .host([ok()])
             .host([status(500)])
             .outlier(|outlier| {
                 quick(outlier);
-                outlier.success_rate = SuccessRate {
-                    minimum_hosts: 3,
-                    request_volume: 4,
-                    stdev_factor: 1000,
-                    ..SuccessRate::default()
-                };
+                outlier.success_rate =
+                    SuccessRate { minimum_hosts: 3, request_volume: 4, stdev_factor: 1000, ..SuccessRate::default() };
             })
-            .send_times(12, get())
-            .ejected(1)
+            .until_ejected(1)
             .send_times(4, get())
             .unordered()
-            .expect("6x 200@a, 6x 200@b, 4x 500@c; hosts 6+6+4"),
+            .expect("2x 200@a, 2x 200@b; hosts 2+2+0"),
     ]
 }

@@ -1,5 +1,6 @@
 //! Retries that the caller asks for, by `x-envoy-*` headers.
 
+use super::retries::NO_LIMIT;
 use crate::scenario::{Play, Scenario, answer, get, get_from_inside, grpc, grpc_status, ok, scenario, status};
 use weft_model::cluster::Protocol;
 use weft_model::retry::RetryOn;
@@ -31,7 +32,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         first("asked to retry: max-retries 0", status(503))
             .retry(RetryOn::SERVER_ERROR, |_| ())
             .send(get_from_inside().with("x-envoy-max-retries", "0"))
-            .expect("503 URX@a; hosts 1"),
+            .expect("503 URX@a; hosts 1")
+            .differs(NO_LIMIT, "503@a; hosts 1"),
         first("asked to retry: a status code", status(418))
             .send(
                 get_from_inside()
@@ -62,7 +64,11 @@ pub(crate) fn all() -> Vec<Scenario> {
             .expect("200@a; hosts 2"),
         first("asked to retry: by somebody who is not inside", status(503))
             .send(get().with("x-envoy-retry-on", "5xx"))
-            .expect("503@a; hosts 1"),
+            .expect("503@a; hosts 1")
+            .differs(
+                "Envoy wants x-forwarded-for with one address, of a range that it was told; to us everyone is inside but at the edge",
+                "200@a; hosts 2",
+            ),
         first("asked to retry: the upstream does not see what was asked", ok())
             .timeout(3000)
             .send(

@@ -1,6 +1,8 @@
 //! How long a request may take.
 
-use crate::scenario::{Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled};
+use crate::scenario::{
+    Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled,
+};
 use std::time::Duration;
 use weft_model::cluster::Protocol;
 use weft_model::retry::RetryOn;
@@ -26,7 +28,11 @@ fn of_the_route() -> Vec<Scenario> {
             .send(get())
             .with_details()
             .expect("200 UT response_timeout@a broken; hosts 1"),
-        scenario("timeout: the route's, of an answer in time").host([ok()]).timeout(2000).send(get()).expect("200@a; hosts 1"),
+        scenario("timeout: the route's, of an answer in time")
+            .host([ok()])
+            .timeout(2000)
+            .send(get())
+            .expect("200@a; hosts 1"),
         scenario("timeout: the upstream is told the route's")
             .host([ok()])
             .timeout(2000)
@@ -83,11 +89,8 @@ fn of_the_route() -> Vec<Scenario> {
 
 fn asked() -> Vec<Scenario> {
     let with = |name: &'static str, value: &str| get_from_inside().with(name, value);
-    let by_grpc = |name| {
-        scenario(name)
-            .host([never(), grpc_status("0")])
-            .cluster(|cluster| cluster.protocol = Protocol::Http2)
-    };
+    let by_grpc =
+        |name| scenario(name).host([never(), grpc_status("0")]).cluster(|cluster| cluster.protocol = Protocol::Http2);
     vec![
         scenario("timeout: the caller's is shorter")
             .host([never()])
@@ -113,19 +116,23 @@ fn asked() -> Vec<Scenario> {
             .expect("200@a; hosts 1; x-envoy-expected-rq-timeout-ms -"),
         scenario("timeout: the caller's of a try")
             .host([never(), ok()])
-            .send(with("x-envoy-upstream-rq-per-try-timeout-ms", "100").with("x-envoy-retry-on", "5xx"))
+            .send(with("x-envoy-upstream-rq-per-try-timeout-ms", "250").with("x-envoy-retry-on", "5xx"))
             .expect("200@a; hosts 2"),
         scenario("timeout: the caller wants 204 in place of 504")
             .host([never()])
             .timeout(100)
             .send(with("x-envoy-upstream-rq-timeout-alt-response", "1"))
             .expect("204 UT; hosts 1"),
-        scenario("timeout: what a proxy before us expects is not obeyed")
+        scenario("timeout: what a proxy before us expects")
             .host([ok()])
             .timeout(2000)
             .send(with("x-envoy-expected-rq-timeout-ms", "100"))
             .sees(["x-envoy-expected-rq-timeout-ms"])
-            .expect("200@a; hosts 1; x-envoy-expected-rq-timeout-ms 2000"),
+            .expect("200@a; hosts 1; x-envoy-expected-rq-timeout-ms 2000")
+            .differs(
+                "nobody should work on an answer for which nobody waits (Envoy's respect_expected_rq_timeout)",
+                "200@a; hosts 1; x-envoy-expected-rq-timeout-ms 100",
+            ),
         by_grpc("timeout: grpc-timeout")
             .forward(|forward| forward.grpc_timeout_max = Some(Duration::ZERO))
             .send(grpc().with("grpc-timeout", "100m"))

@@ -75,7 +75,12 @@ impl Ours {
         control.in_step(POD).await;
         let address = eventually("our listener", async || ports.of(LISTENER)).await;
         let admin = eventually("our admin port", async || ports.of(ADMIN)).await;
-        Ours { side: Arc::new(Side { address, log, admin, make: Make::Ours }), shutdown, running, _directory: directory }
+        Ours {
+            side: Arc::new(Side { address, log, admin, make: Make::Ours }),
+            shutdown,
+            running,
+            _directory: directory,
+        }
     }
 
     pub(crate) async fn stop(self) {
@@ -89,5 +94,10 @@ pub(super) async fn ejected(address: SocketAddr, cluster: &str) -> usize {
     let clusters = all["clusters"].as_array().expect("a list of clusters");
     let found = clusters.iter().find(|found| found["name"] == cluster).expect("the cluster is configured");
     let endpoints = found["endpoints"].as_array().expect("a list of endpoints");
-    endpoints.iter().filter(|endpoint| endpoint["health"] == "ejected").count()
+    endpoints
+        .iter()
+        .filter(|endpoint| {
+            endpoint["health_flags"].as_str().is_some_and(|flags| flags.contains("failed_outlier_check"))
+        })
+        .count()
 }
