@@ -184,7 +184,10 @@ impl Pool {
         }
         let turn = queue.enter(wanted.worker.number);
         loop {
-            wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            // Whoever is not first would take away what was just given back for the one who is.
+            if turn.is_first() {
+                wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            }
             turn.comes().await;
             if let Some(lease) = self.idle() {
                 return Ok((lease, true));
@@ -261,7 +264,10 @@ impl Pool {
         }
         let turn = queue.enter(wanted.worker.number);
         loop {
-            wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            // Whoever is not first would take away what was just given back for the one who is.
+            if turn.is_first() {
+                wanted.worker.ask_for_connection(&wanted.cluster.spec.name);
+            }
             turn.comes().await;
             if let Some(stream) = self.place(wanted) {
                 return Ok(stream);

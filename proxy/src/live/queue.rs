@@ -64,6 +64,10 @@ impl Queue {
 }
 
 impl Turn<'_> {
+    pub(crate) fn is_first(&self) -> bool {
+        self.queue.waiting.lock().front().is_some_and(|first| Arc::ptr_eq(first, &self.place))
+    }
+
     /// Comes back when there may be something for this place. It may also be nothing.
     pub(crate) async fn comes(&self) {
         self.place.turn.notified().await;

@@ -215,39 +215,37 @@ async fn babble(mut stream: TcpStream) {
     while stream.read(&mut unread).await.is_ok_and(|read| read > 0) {}
 }
 
-/// HTTP/2 as far as [`HostKind::Refusing`] needs it.
+/// HTTP/2 as far as [`HostKind::Refusing`] needs it, to the end of the connection.
 async fn refuse_the_first(mut stream: TcpStream, host: usize, state: Arc<State>) {
     const PREFACE: usize = 24;
     let mut preface = [0; PREFACE];
-    let greeted = stream.read_exact(&mut preface).await.is_ok() && send(&mut stream, SETTINGS, 0, 0, &[]).await.is_ok();
-    while greeted {
-        let mut head = [0; 9];
-        if stream.read_exact(&mut head).await.is_err() {
-            return;
+    // how it ends is what the proxy sees
+    let serving = async {
+        stream.read_exact(&mut preface).await?;
+        send(&mut stream, SETTINGS, 0, 0, &[]).await?;
+        loop {
+            answer_frame(&mut stream, host, &state).await?;
         }
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let mut payload = vec![0; length];
-        if stream.read_exact(&mut payload).await.is_err() {
-            return;
-        }
-        let sent = match (head[3], head[4] & ACK != 0) {
-            (SETTINGS, false) => send(&mut stream, SETTINGS, ACK, 0, &[]).await,
-            (PING, false) => send(&mut stream, PING, ACK, 0, &payload).await,
-            (HEADERS, _) => {
-                let (_, all) = state.arrive(Arrival { host, headers: HeaderMap::new(), poll: false });
-                if all == 0 {
-                    send(&mut stream, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()).await
-                } else {
-                    // `:status: 200` is the eighth of HPACK's static table
-                    send(&mut stream, HEADERS, END_STREAM | END_HEADERS, id, &[0x88]).await
-                }
-            }
-            _ => Ok(()),
-        };
-        if sent.is_err() {
-            return;
-        }
+    };
+    let _: std::io::Result<()> = serving.await;
+}
+
+async fn answer_frame(stream: &mut TcpStream, host: usize, state: &State) -> std::io::Result<()> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await?;
+    match (head[3], head[4] & ACK != 0) {
+        (SETTINGS, false) => send(stream, SETTINGS, ACK, 0, &[]).await,
+        (PING, false) => send(stream, PING, ACK, 0, &payload).await,
+        (HEADERS, _) => match state.arrive(Arrival { host, headers: HeaderMap::new(), poll: false }) {
+            (_, 0) => send(stream, RST_STREAM, 0, id, &REFUSED_STREAM.to_be_bytes()).await,
+            // `:status: 200` is the eighth of HPACK's static table
+            _ => send(stream, HEADERS, END_STREAM | END_HEADERS, id, &[0x88]).await,
+        },
+        _ => Ok(()),
     }
 }
 

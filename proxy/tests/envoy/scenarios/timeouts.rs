@@ -1,7 +1,7 @@
 //! How long a request may take.
 
 use crate::scenario::{
-    Call, HostKind, Scenario, get, get_from_inside, grpc, grpc_status, held, never, ok, scenario, stalled,
+    Call, HostKind, Scenario, get, get_inside, grpc, grpc_status, held, never, ok, scenario, stalled,
 };
 use std::time::Duration;
 use weft_model::cluster::Protocol;
@@ -88,7 +88,7 @@ fn of_the_route() -> Vec<Scenario> {
 }
 
 fn asked() -> Vec<Scenario> {
-    let with = |name: &'static str, value: &str| get_from_inside().with(name, value);
+    let with = |name: &'static str, value: &str| get_inside().with(name, value);
     let by_grpc =
         |name| scenario(name).host([never(), grpc_status("0")]).cluster(|cluster| cluster.protocol = Protocol::Http2);
     vec![

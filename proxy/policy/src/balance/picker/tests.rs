@@ -151,9 +151,9 @@ fn the_next_priority_takes_what_the_first_cannot() {
 }
 
 #[test]
-fn everything_dead_sends_all_traffic_to_the_first_priority() {
+fn everything_dead_is_used_alike_whatever_the_priority() {
     let hosts = [0, 0, 1, 1].map(|priority| (priority, "a", Degree::Unhealthy));
-    Cluster::of(hosts).assert_shares(&[1, 1, 0, 0]);
+    Cluster::of(hosts).assert_shares(&[1, 1, 1, 1]);
 }
 
 #[test]
