@@ -102,8 +102,8 @@ impl DataPlane {
 
         let seed = fastrand::u64(..);
         let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), seed);
+        let (held, applied) = (configurator.held(), configurator.applied());
         let configurator = Arc::new(Mutex::new(configurator));
-        let (held, applied) = (configurator.lock().held(), configurator.lock().applied());
         let node = shared.settings.node.clone();
         let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
         let ready = client.ready();
