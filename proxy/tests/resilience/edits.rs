@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinSet;
 use weft_testkit::load::Load;
 use weft_testkit::mesh::Mesh;
-use weft_testkit::{Act, Answer, Gate, RawClient, Upstream};
+use weft_testkit::{Act, Answer, Gate, RawClient, Upstream, eventually};
 
 /// Answers 503 while the flag is up.
 async fn failing_while(flag: &Arc<AtomicBool>) -> Upstream {
@@ -220,11 +220,11 @@ async fn a_fault_that_is_edited_under_load_hits_whom_it_names_and_nobody_else() 
         }
     }
     mesh.remove("fault.yaml");
-    mesh.live(&sidecar).await;
-    assert_eq!(doomed().await, 200);
+    // a file that is gone for a moment only is not taken for removed
+    eventually("the end of the fault", || async { (doomed().await == 200).then_some(()) }).await;
     let report = load.stop().await;
     report.assert_flawless();
     assert_eq!(report.closed, 0, "{report:?}");
     let aborted = sidecar.logged("/", 1).await.into_iter().filter(|record| record["response_flags"] == "FI").count();
-    assert_eq!(aborted, 20);
+    assert!(aborted >= 20, "{aborted} are recorded as faults");
 }
