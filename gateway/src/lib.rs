@@ -38,6 +38,7 @@
 
 mod host;
 mod inventory;
+pub mod limits;
 mod mailbox;
 mod record;
 mod signals;
@@ -76,6 +77,6 @@ pub fn run(settings: weft_proxy::Settings, hosting: Hosting) -> anyhow::Result<(
         host::Plan { workers: settings.workers, early: vec![settings.admin, settings.metrics], drain: settings.drain };
     host::host(plan, hosting, move |workers, sockets, shutdown| {
         let settings = weft_proxy::Settings { workers, ..settings };
-        weft_proxy::DataPlane::new(settings, sockets).run(shutdown)
+        weft_proxy::DataPlane::new(settings, sockets).with_overflows(limits::overflows()).run(shutdown)
     })
 }

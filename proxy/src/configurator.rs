@@ -2,6 +2,7 @@
 //!
 //! Runs on the control thread, before the acknowledgement goes out, so that what was acknowledged is what serves.
 
+use crate::overflow::Overflows;
 use crate::shared::Shared;
 use crate::snapshot::{Inputs, Snapshot};
 use crate::sockets::Sockets;
@@ -33,6 +34,7 @@ pub(crate) struct Configurator {
     own: Arc<Locality>,
     /// Behind the hashes of rate limiters' keys.
     secret: [u64; 2],
+    overflows: Overflows,
 }
 
 /// A listener's sockets, one for each worker.
@@ -47,6 +49,7 @@ impl Configurator {
         shared: Arc<Shared>,
         sockets: Arc<dyn Sockets>,
         workers: Vec<mpsc::UnboundedSender<Command>>,
+        overflows: Overflows,
         seed: u64,
     ) -> Configurator {
         let (bound, resolved) = (BTreeMap::new(), BTreeMap::new());
@@ -54,7 +57,7 @@ impl Configurator {
         let mut dice = Dice::new(seed);
         let own = Arc::new(shared.settings.node.locality.clone());
         let secret = [dice.next_u64(), dice.next_u64()];
-        Configurator { shared, sockets, workers, bound, held, applied, resolved, dice, own, secret }
+        Configurator { shared, sockets, workers, bound, held, applied, resolved, dice, own, secret, overflows }
     }
 
     /// What is in service, for whoever follows it.
@@ -78,9 +81,9 @@ impl Configurator {
 
     fn apply(&mut self, held: &Held) -> Result<(), Vec<Nack>> {
         let previous = self.shared.snapshot.load_full();
-        let (own, seed, now) = (&self.own, self.secret, Instant::now());
-        let inputs = Inputs { held, resolved: &self.resolved, own, seed, now };
-        let (next, refused) = Snapshot::build(&inputs, &previous, &mut self.dice);
+        let Configurator { resolved, own, secret, overflows, dice, .. } = self;
+        let inputs = Inputs { held, resolved, own, seed: *secret, overflows, now: Instant::now() };
+        let (next, refused) = Snapshot::build(&inputs, &previous, dice);
         if !refused.is_empty() {
             self.shared.telemetry.metrics.config_rejected(refused.len() as u64);
             return Err(refused);

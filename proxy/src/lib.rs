@@ -10,6 +10,7 @@
 //! `forward` (does), `upstream` (lends connections), `connect`, `response`, `recorder`.
 
 pub mod admin;
+pub mod overflow;
 pub mod settings;
 pub mod sockets;
 pub mod telemetry;
@@ -59,6 +60,7 @@ use anyhow::Context;
 use configurator::{Configurator, Intake};
 use fleet::Fleet;
 use inspect::Inspector;
+use overflow::Overflows;
 use parking_lot::Mutex;
 use shared::Shared;
 use std::sync::Arc;
@@ -71,11 +73,17 @@ use weft_xds::client::Client;
 pub struct DataPlane {
     settings: Settings,
     sockets: Arc<dyn Sockets>,
+    overflows: Overflows,
 }
 
 impl DataPlane {
     pub fn new(settings: Settings, sockets: Arc<dyn Sockets>) -> DataPlane {
-        DataPlane { settings, sockets }
+        DataPlane { settings, sockets, overflows: Overflows::default() }
+    }
+
+    /// With others to count what is too much for its rate limits.
+    pub fn with_overflows(self, overflows: Overflows) -> DataPlane {
+        DataPlane { overflows, ..self }
     }
 
     /// Serves until `shutdown` is cancelled (or an administrator says `/quitquitquit`), then stops accepting and
@@ -85,7 +93,7 @@ impl DataPlane {
     /// When the admin's or the metrics' address cannot be listened on, the access log cannot be opened, or a
     /// thread cannot be started. Nothing that the control plane says is an error here.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let DataPlane { settings, sockets } = self;
+        let DataPlane { settings, sockets, overflows } = self;
         let telemetry = Telemetry::start(&settings)?;
         let listen = |what: &str, address| {
             let listening = sockets.listen(address, 0);
@@ -101,9 +109,10 @@ impl DataPlane {
         let admin = admin.spawn(admin_socket, scrape_socket, ended.clone())?;
 
         let seed = fastrand::u64(..);
-        let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), seed);
-        let (held, applied) = (configurator.held(), configurator.applied());
+        let configurator = Configurator::new(shared.clone(), sockets, fleet.commands(), overflows, seed);
         let configurator = Arc::new(Mutex::new(configurator));
+        let held = configurator.lock().held();
+        let applied = configurator.lock().applied();
         let node = shared.settings.node.clone();
         let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
         let ready = client.ready();

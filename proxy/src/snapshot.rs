@@ -4,6 +4,7 @@
 //! change is the same allocation in both, with its counters and connections.
 
 use crate::live::{LiveCluster, Parts};
+use crate::overflow::Overflows;
 use crate::table::{Clusters, Compiled, Limiters, LiveTable};
 use crate::tls;
 use rustls::ServerConfig;
@@ -69,6 +70,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) own: &'a Arc<Locality>,
     /// The secret behind the rate limiters' hashes.
     pub(crate) seed: [u64; 2],
+    pub(crate) overflows: &'a Overflows,
     pub(crate) now: Instant,
 }
 
@@ -128,7 +130,7 @@ impl Snapshot {
                 .iter()
                 .all(|(name, new)| previous.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, new)));
         let known = previous.sources.tables.values().map(|(_, compiled)| compiled);
-        let mut limiters = Limiters::of(known, inputs.seed, inputs.now);
+        let mut limiters = Limiters::of(known, inputs);
         for (name, resource) in inputs.held.iter(Kind::RouteTable) {
             let Resource::RouteTable(model) = &**resource else { continue };
             let old = previous.sources.tables.get(name);

@@ -4,6 +4,8 @@
 //! binding is cheap and happens whenever a cluster does.
 
 use crate::live::LiveCluster;
+use crate::overflow::Overflows;
+use crate::snapshot::Inputs;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -108,22 +110,25 @@ impl Drop for UnderFault {
 pub(crate) struct Limiters {
     known: HashMap<String, Arc<Limiter>>,
     seed: [u64; 2],
+    overflows: Overflows,
     now: Instant,
 }
 
 impl Limiters {
     /// Those of these tables.
-    pub(crate) fn of<'t>(tables: impl Iterator<Item = &'t Arc<Compiled>>, seed: [u64; 2], now: Instant) -> Limiters {
+    pub(crate) fn of<'t>(tables: impl Iterator<Item = &'t Arc<Compiled>>, inputs: &Inputs<'_>) -> Limiters {
         let limiters = tables.flat_map(|table| &table.routes).flat_map(|route| &route.limiters);
         let known = limiters.map(|limiter| (limiter.spec().name.clone(), limiter.clone())).collect();
-        Limiters { known, seed, now }
+        Limiters { known, seed: inputs.seed, overflows: inputs.overflows.clone(), now: inputs.now }
     }
 
     fn get(&mut self, spec: &RateLimit) -> Result<Arc<Limiter>, CompileError> {
         if let Some(known) = self.known.get(&spec.name).filter(|known| known.spec() == spec) {
             return Ok(known.clone());
         }
-        let limiter = Arc::new(Limiter::compile(spec, self.seed, self.now)?);
+        let now = self.now;
+        let limiter = Limiter::with_overflow(spec, self.seed, now, |_, rate| self.overflows.make(rate, now))?;
+        let limiter = Arc::new(limiter);
         self.known.insert(spec.name.clone(), limiter.clone());
         Ok(limiter)
     }

@@ -57,6 +57,20 @@ impl Rate {
         }
     }
 
+    /// What a bucket holds at most, and at the start.
+    pub fn max_tokens(&self) -> u32 {
+        self.max
+    }
+
+    /// At most [`Rate::max_tokens`].
+    pub fn tokens_per_fill(&self) -> u32 {
+        self.per_fill
+    }
+
+    pub fn fill_interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_ns)
+    }
+
     /// All that a bucket of that age was ever given. Grows by a token a nanosecond at most, so it lasts for centuries.
     fn given(&self, age_ns: u64) -> u64 {
         let fills = age_ns / self.interval_ns;
