@@ -81,7 +81,7 @@ fn allocations(stream: &mut TcpStream, path: &str) -> u64 {
     (0..ROUNDS).map(|_| round()).min().expect("there were rounds")
 }
 
-const REQUESTS: u64 = 200;
+const REQUESTS: u64 = 500;
 
 fn rule(name: &str, retry: &str) -> String {
     format!(
@@ -133,5 +133,6 @@ async fn the_success_path_allocates_nothing_for_policy() {
     let counted = counted.await.expect("no panic");
     let [bare, full] = counted.map(|count| count as f64 / REQUESTS as f64);
     println!("allocations per request: {bare} without policy, {full} with all of it");
-    assert!((full - bare).abs() < 0.05, "{full} with all policies, {bare} without");
+    // what goes on in the background is a fraction; one allocation per request is a whole one
+    assert!(full < bare + 0.25, "{full} with all policies, {bare} without");
 }

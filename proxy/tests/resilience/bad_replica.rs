@@ -1,11 +1,12 @@
 //! One replica of two, of three, of five is bad: it is left out before many callers suffer, and taken back when it is well.
 
-use crate::shop::{self, Shop, after, told, was_told};
+use crate::shop::{Shop, after};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weft_testkit::load::{Load, Report};
+use weft_testkit::mesh::Mesh;
 use weft_testkit::{Act, Answer, Upstream};
 
 /// How a replica is bad.
@@ -83,8 +84,7 @@ async fn under_the_default_policy(bad: Bad, (per_second, requests): (u32, u64), 
         loads.push(Load::get(shop.gateway.at(8080), "shop", &format!("/{name}"), per_second).start().await);
     }
     for replica in &replicas {
-        let address = replica.upstream.address().to_string();
-        println!("{}", told(&[&address, "ejected for 30s (ejection 1)", cause]).await);
+        println!("{}", shop.told(replica.upstream.address(), &["ejected for 30s (ejection 1)", cause]).await);
     }
     // what was on its way has arrived when as much again has been sent
     loads[0].more(50).await;
@@ -121,16 +121,16 @@ async fn one_replica_that_never_answers_is_ejected_within_one_interval() {
 async fn one_replica_that_never_answers_in_time_is_ejected_no_caller_sees_it_and_it_returns_when_it_does() {
     for size in [2, 3, 5] {
         let (replica, others) = (Replica::with(Bad::Silent).await, well(size - 1, Duration::ZERO).await);
-        let address = replica.upstream.address().to_string();
+        let address = replica.upstream.address();
         let more = "timeouts: {backendRequest: 150ms, request: 5s}\nretry: {attempts: 2}";
         let shop = Shop::with(&[("order", &addresses(replica.upstream.address(), &others))], more).await;
         shop.treat("order", "{outlierDetection: {interval: 200ms, baseEjectionTime: 600ms, maxEjectionPercent: 100}}")
             .await;
         let load = Load::get(shop.gateway.at(8080), "shop", "/order", 200).start().await;
-        told(&[&address, "ejected for 600ms", "5 failed requests in a row"]).await;
+        shop.told(address, &["ejected for 600ms", "5 failed requests in a row"]).await;
         let met = replica.upstream.seen().len();
         replica.cure();
-        told(&[&address, "returned after"]).await;
+        shop.told(address, &["returned after"]).await;
         replica.upstream.has_seen(met + 10).await;
         load.stop().await.assert_flawless();
     }
@@ -139,7 +139,7 @@ async fn one_replica_that_never_answers_in_time_is_ejected_no_caller_sees_it_and
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_that_refuses_connects_is_ejected_no_caller_sees_it_and_it_returns_when_it_is_there() {
     for size in [2, 3, 5] {
-        let mut elsewhere = shop::mesh().await;
+        let mut elsewhere = Mesh::start().await;
         let dead = elsewhere.pod("dead", &[("http", 8080)]).app(8080);
         let others = well(size - 1, Duration::ZERO).await;
         let members = addresses(dead, &others);
@@ -147,9 +147,9 @@ async fn one_replica_that_refuses_connects_is_ejected_no_caller_sees_it_and_it_r
         let policy = "{outlierDetection: {interval: 200ms, baseEjectionTime: 600ms, maxEjectionPercent: 100}}";
         shop.treat("order", policy).await;
         let load = Load::get(shop.gateway.at(8080), "shop", "/order", 200).start().await;
-        told(&[&dead.to_string(), "ejected for 600ms", "5 failed requests in a row"]).await;
+        shop.told(dead, &["ejected for 600ms", "5 failed requests in a row"]).await;
         let cured = Upstream::at(dead, |_| Act::Answer(Answer::ok("well"))).await;
-        told(&[&dead.to_string(), "returned after"]).await;
+        shop.told(dead, &["returned after"]).await;
         cured.has_seen(10).await;
         load.stop().await.assert_flawless();
     }
@@ -158,14 +158,14 @@ async fn one_replica_that_refuses_connects_is_ejected_no_caller_sees_it_and_it_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_well_again_returns_and_one_that_is_not_is_ejected_for_longer() {
     let (replica, others) = (Replica::with(Bad::Fails).await, well(1, Duration::ZERO).await);
-    let address = replica.upstream.address().to_string();
+    let address = replica.upstream.address();
     let shop = Shop::of(&[("order", &addresses(replica.upstream.address(), &others))]).await;
     let policy = "{outlierDetection: {interval: 100ms, baseEjectionTime: 300ms, maxEjectionPercent: 100}}";
     shop.treat("order", policy).await;
     let load = Load::get(shop.gateway.at(8080), "shop", "/order", 200).start().await;
-    told(&[&address, "ejected for 300ms (ejection 1)"]).await;
-    told(&[&address, "returned after"]).await;
-    told(&[&address, "ejected for 600ms (ejection 2)"]).await;
+    shop.told(address, &["ejected for 300ms (ejection 1)"]).await;
+    shop.told(address, &["returned after"]).await;
+    shop.told(address, &["ejected for 600ms (ejection 2)"]).await;
     let met = replica.upstream.seen().len();
     replica.cure();
     replica.upstream.has_seen(met + 50).await;
@@ -188,26 +188,30 @@ async fn the_last_healthy_replica_is_never_ejected() {
         load.more(200).await;
         let report = load.stop().await;
         assert_eq!(report.statuses.get(&500), Some(&report.sent), "somebody always answers: {report:?}");
-        let ejected = |address: &SocketAddr| was_told(&[&address.to_string(), "ejected for 30s"]);
-        assert_eq!(members.iter().filter(|address| ejected(address)).count(), size - 1);
-        let last = members.iter().find(|address| !ejected(address)).expect("one is left");
-        told(&[&last.to_string(), &format!("not ejected, as it is the last one left of {size}")]).await;
+        let last = format!("not ejected, as it is the last one left of {size}");
+        let (mut ejected, mut spared) = (0, 0);
+        for address in members {
+            let happenings = shop.happenings(address).await;
+            ejected += usize::from(happenings.iter().any(|what| what.starts_with("ejected for 30s")));
+            spared += usize::from(happenings.iter().any(|what| what.starts_with(&last)));
+        }
+        assert_eq!((ejected, spared), (size - 1, 1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn istios_ten_percent_ejects_nobody_of_five() {
     let (replica, others) = (Replica::with(Bad::Fails).await, well(4, Duration::ZERO).await);
-    let address = replica.upstream.address().to_string();
+    let address = replica.upstream.address();
     let shop = Shop::of(&[("order", &addresses(replica.upstream.address(), &others))]).await;
     shop.treat("order", "{outlierDetection: {consecutive5xxErrors: 5}}").await;
     let load = Load::get(shop.gateway.at(8080), "shop", "/order", 400).start().await;
-    told(&[&address, "not ejected", "over max_ejection_percent, 10 %"]).await;
+    shop.told(address, &["not ejected", "over max_ejection_percent, 10 %"]).await;
     let met = replica.upstream.seen().len();
     replica.upstream.has_seen(met + 20).await;
     load.stop().await;
     shop.treat("order", "{outlierDetection: {maxEjectionPercent: 20}}").await;
     let load = Load::get(shop.gateway.at(8080), "shop", "/order", 400).start().await;
-    told(&[&address, "ejected for 30s (ejection 1)"]).await;
+    shop.told(address, &["ejected for 30s (ejection 1)"]).await;
     load.stop().await;
 }

@@ -1,12 +1,13 @@
 //! Policies are edited under load: each edit holds from then on, no request is lost, and nothing is forgotten of what
 //! was not edited.
 
-use crate::shop::{Shop, get, rate_limit, rules, told, was_told};
+use crate::shop::{Shop, get, rate_limit, rules};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinSet;
 use weft_testkit::load::Load;
-use weft_testkit::{Act, Answer, Gate, RawClient, Upstream};
+use weft_testkit::mesh::Mesh;
+use weft_testkit::{Act, Answer, Gate, RawClient, Upstream, eventually};
 
 /// Answers 503 while the flag is up.
 async fn failing_while(flag: &Arc<AtomicBool>) -> Upstream {
@@ -51,11 +52,11 @@ async fn an_ejection_outlives_edits_of_everything_else_and_ends_with_its_policy(
     let failing = Arc::new(AtomicBool::new(true));
     let (bad, fine) = (failing_while(&failing).await, Upstream::answering(Answer::ok("")).await);
     let shop = Shop::of(&[("order", &[bad.address(), fine.address()])]).await;
-    let address = bad.address().to_string();
+    let address = bad.address();
     let detection = "outlierDetection: {consecutive5xxErrors: 5, maxEjectionPercent: 100, baseEjectionTime: 1h}";
     shop.treat("order", &format!("{{{detection}}}")).await;
     let load = Load::get(shop.gateway.at(8080), "shop", "/order", 300).start().await;
-    told(&[&address, "ejected for 3600s (ejection 1)"]).await;
+    shop.told(address, &["ejected for 3600s (ejection 1)"]).await;
     load.more(20).await;
     let met = bad.seen().len();
     let edits = [
@@ -85,13 +86,14 @@ async fn an_ejection_outlives_edits_of_everything_else_and_ends_with_its_policy(
     // the time that an ejection lasts is as the policy says now
     shop.treat("order", "{outlierDetection: {maxEjectionPercent: 100, interval: 100ms, baseEjectionTime: 100ms}}")
         .await;
-    told(&[&address, "returned after"]).await;
+    shop.told(address, &["returned after"]).await;
     bad.has_seen(met + 10).await;
     let report = load.stop().await;
     assert_eq!(report.failures.values().sum::<u64>(), 0, "{report:?}");
     let failed = report.statuses.get(&503).copied().unwrap_or_default();
     assert!(failed as usize <= met, "none but those that ejected it: {report:?}");
-    assert!(!was_told(&[&address, "(ejection 2)"]));
+    let again = shop.happenings(address).await;
+    assert!(!again.iter().any(|what| what.contains("(ejection 2)")), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,4 +195,36 @@ async fn connections_above_a_limit_that_was_lowered_go_as_they_are_given_back() 
     let load = Load::get(shop.gateway.at(8080), "shop", "/order", 200).start().await;
     load.more(100).await;
     load.stop().await.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_is_edited_under_load_hits_whom_it_names_and_nobody_else() {
+    let mut mesh = Mesh::start().await;
+    let order = Upstream::answering(Answer::ok("")).await;
+    mesh.service("order", ("http", 8080), &[order.address()]);
+    let caller = mesh.pod("caller", &[("http", 8080)]);
+    let sidecar = mesh.sidecar(&caller).await;
+    let load = Load::get(sidecar.outbound(), "order:8080", "/", 300).start().await;
+    let doomed = async || {
+        let mut client = RawClient::connect(sidecar.outbound()).await;
+        client.send("GET / HTTP/1.1\r\nhost: order:8080\r\nx-doomed: yes\r\n\r\n").await;
+        client.response().await.status
+    };
+    assert_eq!(doomed().await, 200);
+    for (percent, expected) in [(100, 418), (0, 200), (100, 418)] {
+        let abort = format!("{{abort: {{httpStatus: 418, percentage: {{value: {percent}}}}}}}");
+        mesh.write("fault.yaml", &format!("apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: order, namespace: default}}\nspec:\n  hosts: [order]\n  http:\n  - match: [{{headers: {{x-doomed: {{exact: \"yes\"}}}}}}]\n    fault: {abort}\n    route: [{{destination: {{host: order}}}}]\n  - route: [{{destination: {{host: order}}}}]\n"));
+        mesh.live(&sidecar).await;
+        for _ in 0..10 {
+            assert_eq!(doomed().await, expected, "{percent} %");
+        }
+    }
+    mesh.remove("fault.yaml");
+    // a file that is gone for a moment only is not taken for removed
+    eventually("the end of the fault", || async { (doomed().await == 200).then_some(()) }).await;
+    let report = load.stop().await;
+    report.assert_flawless();
+    assert_eq!(report.closed, 0, "{report:?}");
+    let aborted = sidecar.logged("/", 1).await.into_iter().filter(|record| record["response_flags"] == "FI").count();
+    assert!(aborted >= 20, "{aborted} are recorded as faults");
 }

@@ -1,11 +1,12 @@
 //! What is tried again, where, how often and for how long.
 
-use crate::shop::{self, Shop, get};
+use crate::shop::{Shop, get};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use weft_testkit::client::body;
+use weft_testkit::mesh::Mesh;
 use weft_testkit::{Act, Answer, Client, Gate, RawClient, Upstream, nobody};
 
 /// Gives the first acts to the first requests, one each, then `last` to all others.
@@ -87,7 +88,7 @@ async fn a_retry_goes_to_another_endpoint() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_connect_goes_to_another_endpoint_even_with_a_body_and_without_a_policy() {
-    let mut elsewhere = shop::mesh().await;
+    let mut elsewhere = Mesh::start().await;
     let dead = elsewhere.pod("dead", &[("http", 8080)]).app(8080);
     let good = Upstream::start(|_| Act::Echo).await;
     let shop = Shop::of(&[("order", &[dead, good.address()])]).await;

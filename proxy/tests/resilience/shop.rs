@@ -1,12 +1,10 @@
-//! What these tests stand on: a gateway whose route `/x` leads to the service `x`, and what it says by itself.
+//! What these tests stand on: a gateway whose route `/x` leads to the service `x`.
 
+use serde_json::Value;
 use std::fmt::Write;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpSocket;
-use tracing_subscriber::fmt::MakeWriter;
 use weft_testkit::mesh::{Mesh, Plane};
 use weft_testkit::raw::RawReply;
 use weft_testkit::{Act, Answer, Gate, RawClient, eventually};
@@ -24,7 +22,7 @@ impl Shop {
 
     /// Its routes say `more` (`timeouts: …`, `retry: …`), each on a line of its own.
     pub(crate) async fn with(services: &[(&str, &[SocketAddr])], more: &str) -> Shop {
-        let mut mesh = mesh().await;
+        let mut mesh = Mesh::start().await;
         for (name, members) in services {
             mesh.service(name, ("http", 8080), members);
         }
@@ -44,6 +42,37 @@ impl Shop {
     pub(crate) async fn limit(&self, name: &str, spec: &str) {
         self.mesh.write(&format!("limit-{name}.yaml"), &rate_limit(name, spec));
         self.mesh.live(&self.gateway).await;
+    }
+
+    /// Waits until the gateway tells something of an endpoint that has all of `words`.
+    pub(crate) async fn told(&self, endpoint: SocketAddr, words: &[&str]) -> String {
+        eventually(&format!("{words:?} of {endpoint} in /clusters"), || async {
+            let told = self.happenings(endpoint).await;
+            told.into_iter().find(|what| words.iter().all(|word| what.contains(word)))
+        })
+        .await
+    }
+
+    /// What the gateway tells of an endpoint.
+    pub(crate) async fn happenings(&self, endpoint: SocketAddr) -> Vec<String> {
+        let clusters = self.clusters().await;
+        let all = clusters.iter().flat_map(|cluster| cluster["happenings"].as_array().expect("a list"));
+        let of_endpoint = all.filter(|happening| happening["endpoint"] == endpoint.to_string());
+        of_endpoint.map(|happening| happening["what"].as_str().expect("words").to_owned()).collect()
+    }
+
+    /// Waits until the gateway measures so much of something, in the group `default` or `counters` of a cluster.
+    pub(crate) async fn measures(&self, group: &str, name: &str, value: u64) {
+        eventually(&format!("{name} of {value} in /clusters"), || async {
+            self.clusters().await.iter().any(|cluster| cluster[group][name] == value).then_some(())
+        })
+        .await;
+    }
+
+    async fn clusters(&self) -> Vec<Value> {
+        let page = self.gateway.admin("/clusters?format=json").await.text();
+        let mut page: Value = serde_json::from_str(&page).expect("JSON");
+        serde_json::from_value(page["clusters"].take()).expect("a list")
     }
 
     /// Asks once, on a new connection.
@@ -105,61 +134,4 @@ pub(crate) fn after(delay: Duration) -> Act {
         gate.open();
     });
     Act::Answer(answer)
-}
-
-/// What every data plane of this program logged as a warning.
-static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Waits for a line of the log that has all of `words`.
-pub(crate) async fn told(words: &[&str]) -> String {
-    eventually(&format!("{words:?} in the log"), || async {
-        let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        told.iter().find(|line| words.iter().all(|word| line.contains(word))).cloned()
-    })
-    .await
-}
-
-/// Whether the log has such a line now.
-pub(crate) fn was_told(words: &[&str]) -> bool {
-    let told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    told.iter().any(|line| words.iter().all(|word| line.contains(word)))
-}
-
-/// A mesh whose log is kept.
-pub(crate) async fn mesh() -> Mesh {
-    listen();
-    Mesh::start().await
-}
-
-/// Keeps the log, before the testkit takes it for itself.
-fn listen() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
-        subscriber.with_writer(Ear).init();
-    });
-}
-
-struct Ear;
-
-impl<'a> MakeWriter<'a> for Ear {
-    type Writer = Ear;
-
-    fn make_writer(&'a self) -> Ear {
-        Ear
-    }
-}
-
-impl io::Write for Ear {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // shown with a failing test, as the testkit's own is
-        print!("{}", String::from_utf8_lossy(line));
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        told.push(String::from_utf8_lossy(line).into_owned());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
