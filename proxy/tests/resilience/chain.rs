@@ -163,7 +163,7 @@ async fn three_tries_at_each_of_four_hops_make_at_most_a_fifth_more_at_a_dead_le
     for name in NAMES {
         chain.mesh.write(
             &format!("rule-{name}.yaml"),
-            &destination_rule(name, "{retryBudget: {percent: 16, minRetryConcurrency: 3, budgetInterval: 10s}}"),
+            &destination_rule(name, "{retryBudget: {percent: 20, minRetryConcurrency: 3, budgetInterval: 10s}}"),
         );
     }
     for plane in chain.sidecars.iter().chain([&chain.gateway]) {
