@@ -6,8 +6,10 @@
 //! swapped whole, and each request is an exchange that writes exactly one record.
 //!
 //! Files are in the order in which a request meets them: `listener` sockets are the workers'
-//! (`worker`), then `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides),
-//! `forward` (does), `upstream` (lends connections), `connect`, `response`, `recorder`.
+//! (`worker`), then `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides, by its
+//! `plan`), `forward` (does, `attempt` by attempt), `upstream` (lends connections), `connect`, `http1` (speaks to them),
+//! `response`, `recorder`. Beside the way: `live` (what clusters and endpoints remember), `outliers` and
+//! `health_check` (who is judged, and when).
 
 pub mod admin;
 pub mod overflow;

@@ -159,7 +159,7 @@ async fn three_tries_at_each_of_four_hops_make_at_most_a_fifth_more_at_a_dead_le
     const CALLERS: usize = 100;
     const TIMES: usize = 5;
     let chain = Chain::of(Role::Refuse, "retry: {codes: [503], attempts: 2}", "").await;
-    // the share is of all requests, retries included: 16 % of all are 19 % of the first tries
+    // the share is of first tries within the interval: a burst that ends at once is a base too
     for name in NAMES {
         chain.mesh.write(
             &format!("rule-{name}.yaml"),
