@@ -121,6 +121,15 @@ impl Attempt {
     }
 }
 
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // Nobody waits any longer, as the caller has gone: the time until then counts all the same.
+        if let Some(waiting) = self.waiting.take() {
+            waiting.answered(Instant::now());
+        }
+    }
+}
+
 /// The HTTP status that stands for a gRPC status (Envoy's mapping).
 fn grpc_as_http(status: u8) -> u16 {
     match status {

@@ -128,7 +128,8 @@ impl Default for FailurePercentage {
 pub struct Slow {
     pub factor: f64,
     pub floor: Duration,
-    /// Answered and waiting requests of the host, at least.
+    /// Answered and waiting requests of the host, at least. One that answered nothing is judged by fewer, when the others together
+    /// had so many.
     pub request_volume: u32,
 }
 

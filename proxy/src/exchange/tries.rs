@@ -107,7 +107,7 @@ impl Exchange {
     /// Begins a try.
     pub(crate) fn attempt_with(&mut self, mut attempt: Attempt) {
         // A retry's share of the budget is held until it ends.
-        attempt.retry = self.attempt.take().and_then(|before| before.retry);
+        attempt.retry = self.attempt.take().and_then(|mut before| before.retry.take());
         self.tries += 1;
         self.attempt = Some(attempt);
     }

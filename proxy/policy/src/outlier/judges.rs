@@ -58,7 +58,10 @@ pub(super) fn by_slowness(policy: &Slow, looks: &[Look<Interval>]) -> Vec<Look<C
         let requests = interval.requests();
         let mean = mean_of(interval.time, requests)?;
         let others = mean_of(all_time.saturating_sub(interval.time), all_requests - requests)?;
-        let enough = requests >= u64::from(policy.request_volume);
+        let volume = u64::from(policy.request_volume);
+        // Who is silent is sent little, by balancers that look at the load: the others' answers stand in for its own.
+        let silent = interval.answered == 0 && all_requests - requests >= volume;
+        let enough = requests >= volume || silent;
         let over = mean > policy.floor && mean.as_secs_f64() > policy.factor * others.as_secs_f64();
         let cause = Cause::Slow { mean, others, answered: interval.answered, waiting: interval.waiting };
         (enough && over).then_some((*host, cause))

@@ -113,6 +113,18 @@ fn a_host_that_does_not_answer_at_all_is_ejected() {
 }
 
 #[test]
+fn a_host_with_one_request_that_it_does_not_answer_is_ejected_when_the_others_answer() {
+    let mut kit = Kit::new(2, slow());
+    let held = kit.hosts[1].began(kit.now);
+    for _ in 0..3 {
+        kit.hosts[0].began(kit.now).answered(kit.now + Duration::from_millis(5));
+    }
+    kit.sweep();
+    assert_eq!(kit.ejected(), [1]);
+    drop(held);
+}
+
+#[test]
 fn slow_needs_others_volume_and_the_floor() {
     let mut kit = Kit::new(2, slow());
     let alone: Vec<_> = (0..3).map(|_| kit.hosts[0].began(kit.now)).collect();
