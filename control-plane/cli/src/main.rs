@@ -2,6 +2,7 @@
 //! commands for those who run it.
 
 mod check;
+mod crds;
 mod endpoints;
 mod fetch;
 mod files;
@@ -56,6 +57,7 @@ enum Command {
     Status(status::StatusArgs),
     Endpoints(endpoints::EndpointsArgs),
     Check(check::CheckArgs),
+    Crds(crds::CrdsArgs),
     ControlPlane(run::control_plane::ControlPlaneArgs),
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
@@ -91,6 +93,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Endpoints(args) => endpoints::run(args),
         Command::Check(args) => check::run(args),
+        Command::Crds(args) => crds::run(args),
         Command::ControlPlane(args) => run::control_plane::run(args),
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),

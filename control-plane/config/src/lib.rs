@@ -20,6 +20,7 @@ mod place;
 mod problem;
 mod read;
 mod tree;
+pub mod schema;
 pub mod validate;
 
 pub use merge::{World, merge};

@@ -8,12 +8,16 @@ use std::sync::Arc;
 use weft_config::kinds::{self, HttpPathMatch, ListenerProtocol, PortRef, ProbeCheck, Transport};
 use weft_config::{Body, Key, KindName, Object, World};
 
+const PART_OF: &str = "app.kubernetes.io/part-of";
+
 /// What those objects ask for.
 pub(crate) fn plan(world: &World) -> Plan {
     let mut plan = Plan::default();
     for object in world.objects.values() {
         let id = Id::new(&object.key.namespace, &object.key.name);
         match &object.body {
+            // what a cluster runs of Weft itself; here that is this program's business
+            Body::Deployment(_) if object.meta.labels.get(PART_OF).is_some_and(|of| of == "weft") => {}
             Body::Deployment(body) => {
                 if let Some(template) = template(object, body, &mut plan.notes) {
                     plan.deployments.insert(id, Deployment { replicas: body.replicas, template });
