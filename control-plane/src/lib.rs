@@ -25,6 +25,7 @@
 //! Invariants: no proxy is answered before the first configuration is read, so that a restart never tells anyone
 //! that there is nothing; and whoever starts a task or thread here waits for it.
 
+pub mod cluster;
 mod ledger;
 mod metrics;
 mod monitoring;

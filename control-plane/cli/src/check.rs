@@ -1,8 +1,10 @@
-//! `weft check PATH…`: every problem in the YAML, before it is saved where it counts.
+//! `weft check PATH…`: every problem in the YAML, before it is saved where it counts. Without a path it looks at a cluster.
 //!
 //! The same reading, joining and checking as in the control plane, so that what is fine here goes live there.
 
 use crate::files;
+use crate::install::preflight::Stage;
+use crate::install::{self, ClusterArgs};
 use crate::look::{BAD, BOLD, DIM, GOOD, WARN, paint, print};
 use clap::Args;
 use serde::Serialize;
@@ -20,19 +22,27 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Find every problem in YAML: fields, values, references between objects
+/// Find every problem: in YAML, or, without files, in a cluster
 ///
 /// All files are checked together, as the control plane reads them, so that a route to a Service that
-/// is in none of them is found. Exits with 1 if there are errors (with --strict: or warnings).
+/// is in none of them is found. Without files: whether Weft works in the cluster that kubectl talks to,
+/// or (--pre) whether that cluster can take it. Exits with 1 if there are errors (with --strict: or warnings).
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   weft check manifests
   weft check manifests/gateway my-route.yaml --strict
-  weft check manifests -o json | jq '.problems[].message'")]
+  weft check manifests -o json | jq '.problems[].message'
+  weft check --pre                # before `weft install`
+  weft check                      # after it")]
 pub(crate) struct CheckArgs {
     /// Files, and directories with all YAML below them.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Whether the cluster can take Weft, before it is installed.
+    #[arg(long, conflicts_with = "paths")]
+    pre: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Warnings fail too.
     #[arg(long)]
     strict: bool,
@@ -41,6 +51,10 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    if args.paths.is_empty() {
+        let stage = if args.pre { Stage::Before } else { Stage::After };
+        return install::check(&args.cluster, stage, args.output);
+    }
     let mut sources = BTreeMap::new();
     for path in &args.paths {
         for file in files::find(path)?.into_keys() {

@@ -6,6 +6,7 @@ mod crds;
 mod endpoints;
 mod fetch;
 mod files;
+mod install;
 mod look;
 mod run;
 mod scale;
@@ -58,6 +59,8 @@ enum Command {
     Endpoints(endpoints::EndpointsArgs),
     Check(check::CheckArgs),
     Crds(crds::CrdsArgs),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     ControlPlane(run::control_plane::ControlPlaneArgs),
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
@@ -94,6 +97,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Endpoints(args) => endpoints::run(args),
         Command::Check(args) => check::run(args),
         Command::Crds(args) => crds::run(args),
+        Command::Install(args) => install::install(args),
+        Command::Uninstall(args) => install::uninstall(args),
         Command::ControlPlane(args) => run::control_plane::run(args),
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),
