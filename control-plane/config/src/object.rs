@@ -2,8 +2,9 @@
 
 use crate::Place;
 use crate::kinds::{
-    BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, Deployment, DestinationRule, EndpointSlice, Gateway, GatewayClass,
-    HttpRoute, Layer4Route, Namespace, Pod, RateLimitPolicy, ReferenceGrant, Secret, Service, VirtualService,
+    BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, Deployment, DestinationRule, EndpointSlice, Gateway,
+    GatewayClass, HttpRoute, Layer4Route, Namespace, Pod, RateLimitPolicy, ReferenceGrant, Secret, Service,
+    VirtualService,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -43,7 +43,10 @@ async fn http_route_header_matching() {
         header("{name: version, value: one}", "v1"),
         header("{name: version, value: two}", "v2"),
         header("{name: version, value: two}, {name: color, value: orange}", "v1"),
-        format!("{{matches: [{{headers: [{{name: color, value: blue}}]}}, {{headers: [{{name: color, value: green}}]}}], {}}}", to(&["v1"])),
+        format!(
+            "{{matches: [{{headers: [{{name: color, value: blue}}]}}, {{headers: [{{name: color, value: green}}]}}], {}}}",
+            to(&["v1"])
+        ),
         header("{name: color, value: red}", "v2"),
     ];
     let edge = Edge::open(&["v1", "v2"], &[http_route("r", &format!("rules: [{}]", rules.join(", ")))]).await;
@@ -200,9 +203,8 @@ async fn http_route_listener_hostname_matching() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_route_invalid_backend_ref() {
-    let rule = |path: &str, backend: &str| {
-        format!("{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{{backend}}}]}}")
-    };
+    let rule =
+        |path: &str, backend: &str| format!("{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{{backend}}}]}}");
     let rules = [
         rule("/unknown-kind", "group: unknown.example, kind: Nonsense, name: v1"),
         rule("/nonexistent", "name: nobody, port: 8080"),
@@ -228,10 +230,7 @@ async fn http_route_invalid_parent_ref() {
         http_route("no-section", &of("sectionName: nobody", "no-section.example")),
         http_route("no-port", &of("port: 81", "no-port.example")),
         http_route("no-both", &of("sectionName: http, port: 8081", "no-both.example")),
-        http_route(
-            "web/not-same",
-            &of("namespace: default, sectionName: same", "not-same.example"),
-        ),
+        http_route("web/not-same", &of("namespace: default, sectionName: same", "not-same.example")),
         http_route("good", &of("sectionName: same, port: 8081", "good.example")),
     ];
     let edge = Edge::with_listeners(&listeners, &["v1", "web/v1"], &objects).await;
@@ -345,9 +344,16 @@ async fn http_route_service_types() {
         )
     };
     let service = |name: &str, more: &str| {
-        format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{more}ports: [{{name: http, port: 8080}}]}}\n")
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{more}ports: [{{name: http, port: 8080}}]}}\n"
+        )
     };
-    let more = [service("headless", "clusterIP: None, "), slice("headless", true), service("empty", ""), slice("empty", false)];
+    let more = [
+        service("headless", "clusterIP: None, "),
+        slice("headless", true),
+        service("empty", ""),
+        slice("empty", false),
+    ];
     edge.mesh.write("more.yaml", &more.concat());
     edge.mesh.live(&edge.gateway).await;
     for (path, expected) in [("/v1", "v1"), ("/headless", "v1"), ("/empty", "503")] {

@@ -6,22 +6,23 @@ use weft_testkit::raw::RawReply;
 use weft_testkit::{Answer, RawClient, Upstream};
 
 /// The listener that every gateway of the testkit has.
-pub const HTTP: &str = "  - {name: http, protocol: HTTP, port: 8080, allowedRoutes: {namespaces: {from: All}}}\n";
+pub(crate) const HTTP: &str =
+    "  - {name: http, protocol: HTTP, port: 8080, allowedRoutes: {namespaces: {from: All}}}\n";
 
-pub struct Edge {
-    pub mesh: Mesh,
-    pub gateway: Plane,
+pub(crate) struct Edge {
+    pub(crate) mesh: Mesh,
+    pub(crate) gateway: Plane,
     backends: BTreeMap<&'static str, Upstream>,
 }
 
 impl Edge {
     /// Gateway `default/edge` with one HTTP listener, in front of Services `namespace/name` (port 8080), with these objects.
-    pub async fn open(backends: &[&'static str], objects: &[String]) -> Edge {
+    pub(crate) async fn open(backends: &[&'static str], objects: &[String]) -> Edge {
         Edge::with_listeners(HTTP, backends, objects).await
     }
 
     /// With these listeners; one of them is called `http` and listens on port 8080.
-    pub async fn with_listeners(listeners: &str, backends: &[&'static str], objects: &[String]) -> Edge {
+    pub(crate) async fn with_listeners(listeners: &str, backends: &[&'static str], objects: &[String]) -> Edge {
         let mut mesh = Mesh::start().await;
         let mut running = BTreeMap::new();
         for name in backends {
@@ -36,17 +37,17 @@ impl Edge {
     }
 
     /// Replaces the objects, and waits until the gateway obeys.
-    pub async fn edit(&self, objects: &[String]) {
+    pub(crate) async fn edit(&self, objects: &[String]) {
         self.mesh.write("objects.yaml", &objects.join("---\n"));
         self.mesh.live(&self.gateway).await;
     }
 
-    pub fn backend(&self, name: &str) -> &Upstream {
+    pub(crate) fn backend(&self, name: &str) -> &Upstream {
         &self.backends[name]
     }
 
     /// Sends a request of this head (request line, then further header lines) and returns the whole answer.
-    pub async fn ask_at(&self, port: u16, host: &str, head: &str) -> RawReply {
+    pub(crate) async fn ask_at(&self, port: u16, host: &str, head: &str) -> RawReply {
         let (line, more) = head.split_once('\n').unwrap_or((head, ""));
         let more: String = more.lines().map(|line| format!("{line}\r\n")).collect();
         let mut client = RawClient::connect(self.gateway.at(port)).await;
@@ -54,16 +55,16 @@ impl Edge {
         client.response().await
     }
 
-    pub async fn ask(&self, host: &str, head: &str) -> RawReply {
+    pub(crate) async fn ask(&self, host: &str, head: &str) -> RawReply {
         self.ask_at(8080, host, head).await
     }
 
     /// Who answers: a backend by its name, or the gateway by a status.
-    pub async fn who(&self, host: &str, head: &str) -> String {
+    pub(crate) async fn who(&self, host: &str, head: &str) -> String {
         who(&self.ask(host, head).await)
     }
 
-    pub async fn who_at(&self, port: u16, host: &str, path: &str) -> String {
+    pub(crate) async fn who_at(&self, port: u16, host: &str, path: &str) -> String {
         who(&self.ask_at(port, host, &format!("GET {path}")).await)
     }
 }
@@ -76,7 +77,7 @@ fn who(reply: &RawReply) -> String {
 }
 
 /// Service `namespace/name` on port 8080 whose port is called `port`, in front of one upstream.
-pub fn service(name: &str, port: &str, upstream: &Upstream) -> String {
+pub(crate) fn service(name: &str, port: &str, upstream: &Upstream) -> String {
     let (namespace, name) = split(name);
     let at = upstream.address();
     format!(
@@ -89,7 +90,7 @@ pub fn service(name: &str, port: &str, upstream: &Upstream) -> String {
 }
 
 /// An object of the Gateway API. `namespace/name`, or a name in `default`.
-pub fn object(kind: &str, name: &str, spec: &str) -> String {
+pub(crate) fn object(kind: &str, name: &str, spec: &str) -> String {
     let (namespace, name) = split(name);
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n"
@@ -97,19 +98,19 @@ pub fn object(kind: &str, name: &str, spec: &str) -> String {
 }
 
 /// A route of Gateway `default/edge` unless it names other parents.
-pub fn route(kind: &str, name: &str, spec: &str) -> String {
+pub(crate) fn route(kind: &str, name: &str, spec: &str) -> String {
     match spec.contains("parentRefs") {
         true => object(kind, name, spec),
         false => object(kind, name, &format!("parentRefs: [{{name: edge, namespace: default}}], {spec}")),
     }
 }
 
-pub fn http_route(name: &str, spec: &str) -> String {
+pub(crate) fn http_route(name: &str, spec: &str) -> String {
     route("HTTPRoute", name, spec)
 }
 
 /// To port 8080 of these Services, in equal parts.
-pub fn to(services: &[&str]) -> String {
+pub(crate) fn to(services: &[&str]) -> String {
     let references = services.iter().map(|name| match name.split_once('/') {
         Some((namespace, name)) => format!("{{name: {name}, namespace: {namespace}, port: 8080}}"),
         None => format!("{{name: {name}, port: 8080}}"),
@@ -117,7 +118,7 @@ pub fn to(services: &[&str]) -> String {
     format!("backendRefs: [{}]", references.collect::<Vec<_>>().join(", "))
 }
 
-pub fn grant(name: &str, from: &str, from_namespace: &str, to: &str) -> String {
+pub(crate) fn grant(name: &str, from: &str, from_namespace: &str, to: &str) -> String {
     let (namespace, name) = split(name);
     format!(
         "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {{name: {name}, namespace: {namespace}}}\n\

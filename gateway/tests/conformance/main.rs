@@ -10,5 +10,4 @@ mod http_route;
 mod http_route_extended;
 mod kit;
 mod mesh;
-mod policies;
 mod streams;

@@ -116,9 +116,14 @@ impl fmt::Display for Refusal {
             }
             Refusal::Displaced { kind } => {
                 let other = if *kind == KindName::GrpcRoute { KindName::HttpRoute } else { KindName::GrpcRoute };
-                write!(f, "an older {other} has host names in common with this {kind}, and a listener serves only one of them")
+                write!(
+                    f,
+                    "an older {other} has host names in common with this {kind}, and a listener serves only one of them"
+                )
             }
-            Refusal::NotInTheMesh { kind } => write!(f, "a {kind} cannot have a Service as its parent; write a Gateway"),
+            Refusal::NotInTheMesh { kind } => {
+                write!(f, "a {kind} cannot have a Service as its parent; write a Gateway")
+            }
             Refusal::NoServicePort { port, ports } => {
                 write!(f, "the Service has no port {port}; it has {}", list(ports))
             }

@@ -1,8 +1,8 @@
 //! What a backendRef comes to: a Service's port, or the reason why its share of requests gets 500.
 
 use super::index::{Index, Reference, cluster_name};
-use crate::{Key, Object};
 use crate::kinds::{BackendTarget, ServicePort};
+use crate::{Key, Object};
 use std::fmt;
 use weft_model::route::Target;
 
@@ -40,11 +40,7 @@ pub(crate) struct Backend<'i> {
     pub(crate) port: &'i ServicePort,
 }
 
-pub(crate) fn resolve<'i>(
-    index: &'i Index,
-    route: &Key,
-    reference: &BackendTarget,
-) -> Result<Backend<'i>, Refusal> {
+pub(crate) fn resolve<'i>(index: &'i Index, route: &Key, reference: &BackendTarget) -> Result<Backend<'i>, Refusal> {
     if !(matches!(reference.group.as_str(), "" | "core") && reference.kind == "Service") {
         return Err(Refusal::UnknownKind { kind: reference.kind.clone() });
     }

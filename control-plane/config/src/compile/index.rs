@@ -4,8 +4,8 @@
 use super::attach::Attaching;
 use super::traffic::Rules;
 use crate::kinds::{
-    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Layer4Route, RateLimitPolicy, Secret,
-    Service, VirtualService,
+    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Layer4Route, RateLimitPolicy,
+    Secret, Service, VirtualService,
 };
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};

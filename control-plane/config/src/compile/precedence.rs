@@ -67,13 +67,7 @@ impl Age {
 
 impl Rank {
     /// `matching_hostname` is the route's own that covers the domain, or `*`; `index` is the rule's place in the route.
-    pub(crate) fn new(
-        matching_hostname: &str,
-        matches: &RouteMatch,
-        path: PathRank,
-        age: &Age,
-        index: usize,
-    ) -> Self {
+    pub(crate) fn new(matching_hostname: &str, matches: &RouteMatch, path: PathRank, age: &Age, index: usize) -> Self {
         Rank {
             hostname: Reverse(hostname::specificity(matching_hostname)),
             path: Reverse(path),

@@ -7,8 +7,8 @@ use super::precedence::{Age, PathRank, Rank};
 use super::rate_limits;
 use super::resilience::{self, persistence};
 use crate::kinds::{
-    GrpcMethod, HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch, HttpRedirect,
-    HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
+    GrpcMethod, HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch,
+    HttpRedirect, HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
 };
 use crate::{Key, Object};
 use weft_model::route::{

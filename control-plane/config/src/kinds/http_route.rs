@@ -11,7 +11,8 @@ use std::time::Duration;
 use weft_model::route::Share;
 
 pub(crate) use read::{
-    BACKENDS, MATCHES, backend_ref, backend_target, check_filters, check_names, filter, header_matches, parents, read_http_route,
+    BACKENDS, MATCHES, backend_ref, backend_target, check_filters, check_names, filter, header_matches, parents,
+    read_http_route,
 };
 
 #[derive(Clone, Debug, PartialEq)]

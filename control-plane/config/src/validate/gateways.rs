@@ -63,7 +63,10 @@ fn conflict(listener: &GatewayListener, path: String, first: &GatewayListener) -
         true => (format!("port {port} has a TLS listener of the same hostname already"), "give it another hostname"),
         false => {
             let (protocol, name) = (first.protocol.as_str(), &first.name);
-            (format!("port {port} has protocol {protocol} already (listener \"{name}\")"), "give each protocol a port of its own")
+            (
+                format!("port {port} has protocol {protocol} already (listener \"{name}\")"),
+                "give each protocol a port of its own",
+            )
         }
     };
     Problem::error(place.clone(), path, format!("{what}: this listener is not served")).hint(hint)

@@ -90,7 +90,8 @@ fn chain() -> impl Strategy<Value = FilterChain> {
         .prop_map(|(server_names, tls, application)| ChainMatch { server_names, tls, application });
     let tls = (vec(name(), 0..3), vec(word(), 0..3)).prop_map(|(secrets, alpn)| TlsTermination { secrets, alpn });
     let weighted = (name(), 1..=u32::MAX).prop_map(|(name, weight)| WeightedCluster { name, weight });
-    let tcp = (vec(weighted, 1..4), of(time())).prop_map(|(clusters, idle_timeout)| TcpHandler { clusters, idle_timeout });
+    let tcp =
+        (vec(weighted, 1..4), of(time())).prop_map(|(clusters, idle_timeout)| TcpHandler { clusters, idle_timeout });
     let handler = prop_oneof![tcp.prop_map(Handler::Tcp), http().boxed().prop_map(Handler::Http)];
     (text(), matches, of(tls), handler).prop_map(|(name, matches, tls, handler)| FilterChain {
         name,
