@@ -3,7 +3,6 @@
 use crate::body::Meter;
 use crate::detect::{self, Protocol};
 use crate::head::{self, Found};
-use crate::live::LiveCluster;
 use crate::quiet::Quiet;
 use crate::snapshot::{LiveChain, LiveListener};
 use crate::wire::{Phase, Watch, Wire};
@@ -19,7 +18,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::TlsAcceptor;
 use weft_model::listener::{ApplicationProtocol, Direction, Handler, HttpHandler};
 
 /// How long an idle HTTP/1 connection stays open once its end is wanted: a caller may be sending a request in this
@@ -277,14 +276,13 @@ async fn choose_and_serve(
             Some((protocol, ahead)) => (Some(protocol), ahead),
         },
     };
-    let wire = Wire::new(Quiet::new(stream), ahead);
-    if protocol == Some(Protocol::Tls) && listener.chains.iter().any(|chain| chain.tls.is_some()) {
-        let accepting = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), wire);
-        let start = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await??;
-        arrival.server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-        let chosen = choose(listener, protocol, arrival.server_name.as_deref());
-        let Some((chain, config)) = chosen.and_then(|chain| Some((chain, chain.tls.clone()?))) else { return Ok(()) };
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, start.into_stream(config)).await;
+    let mut wire = Wire::new(Quiet::new(stream), ahead);
+    if protocol == Some(Protocol::Tls) && listener.asks_for_names {
+        arrival.server_name = tokio::time::timeout(HANDSHAKE_TIMEOUT, wire.server_name()).await??;
+    }
+    let Some(chain) = choose(listener, protocol, arrival.server_name.as_deref()) else { return Ok(()) };
+    if let Some(config) = chain.tls.clone() {
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(wire)).await;
         if !matches!(handshake, Ok(Ok(_))) {
             worker.telemetry.counters().tls_handshake_failures.one();
         }
@@ -292,7 +290,6 @@ async fn choose_and_serve(
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         return handle(worker, listener, chain, Wire::new(stream, Vec::new()), arrival, Some(http2)).await;
     }
-    let Some(chain) = choose(listener, protocol, None) else { return Ok(()) };
     let http2 = protocol.map(|protocol| protocol == Protocol::Http2);
     handle(worker, listener, chain, wire, arrival, http2).await
 }
@@ -311,8 +308,7 @@ where
     match &chain.spec.handler {
         Handler::Http(_) => session::serve(worker, listener, chain, wire, arrival, http2).await,
         Handler::Tcp(handler) => {
-            let cluster: Option<Arc<LiveCluster>> = worker.snapshot().clusters.get(&handler.cluster).cloned();
-            tcp::proxy(worker, listener, handler, cluster, wire, arrival).await;
+            tcp::proxy(worker, listener, handler, wire, arrival).await;
             Ok(())
         }
     }

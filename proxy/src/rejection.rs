@@ -267,6 +267,8 @@ impl Rejection {
         match self {
             Rejection::FaultInjected(AbortWith::Grpc(status)) => return *status,
             Rejection::GrpcDeadline => return 4,
+            // the Gateway API's word for a GRPCRoute that sends to what is not there
+            Rejection::InvalidBackend(_) => return 14,
             _ => {}
         }
         match self.appearance().status.as_u16() {

@@ -53,6 +53,8 @@ pub(crate) struct LiveListener {
     pub(crate) chains: Vec<Arc<LiveChain>>,
     /// Some chain can only be chosen by looking at the first bytes.
     pub(crate) detects: bool,
+    /// Some chain is chosen by the name in the TLS handshake, or shows a certificate that is.
+    pub(crate) asks_for_names: bool,
 }
 
 #[derive(Debug)]
@@ -201,7 +203,9 @@ impl Snapshot {
                 || chain.spec.matches.tls.is_some()
                 || !chain.spec.matches.server_names.is_empty()
         });
-        Some(LiveListener { spec: spec.clone(), chains, detects })
+        let asks_for_names =
+            chains.iter().any(|chain| chain.tls.is_some() || !chain.spec.matches.server_names.is_empty());
+        Some(LiveListener { spec: spec.clone(), chains, detects, asks_for_names })
     }
 
     fn chain(&self, spec: &FilterChain) -> Option<LiveChain> {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use weft_model::breaker::Priority;
 use weft_model::listener::TcpHandler;
-use weft_policy::balance::Pick;
+use weft_policy::balance::{Pick, Split};
 use weft_policy::outlier::Outcome;
 
 /// Endpoints that are tried before the caller is let down.
@@ -42,21 +42,24 @@ pub(crate) async fn proxy(
     worker: &Rc<Worker>,
     listener: &Arc<LiveListener>,
     handler: &TcpHandler,
-    cluster: Option<Arc<LiveCluster>>,
     wire: Wire<impl AsyncRead + AsyncWrite + Unpin>,
     arrival: Arrival,
 ) {
+    let split = Split::new(handler.clusters.iter().map(|cluster| cluster.weight));
+    let Some(chosen) = split.pick(&mut worker.dice.borrow_mut()) else { return };
+    let cluster_name = handler.clusters[chosen].name.as_str();
+    let cluster = worker.snapshot().clusters.get(cluster_name).cloned();
     let mut passage = Passage {
         listener,
         arrival: &arrival,
-        cluster_name: &handler.cluster,
+        cluster_name,
         cluster: cluster.as_deref(),
         host: None,
         began: Instant::now(),
         traffic: Traffic::default(),
         rejection: None,
     };
-    match open(worker, handler, cluster.as_ref()).await {
+    match open(worker, cluster_name, cluster.as_ref()).await {
         Err(rejection) => passage.rejection = Some(rejection),
         Ok((host, upstream, _counted)) => {
             let _in_flight = InFlight::at(&host.endpoint);
@@ -71,10 +74,10 @@ pub(crate) async fn proxy(
 /// A connection to an endpoint, the next one when the first does not answer.
 async fn open(
     worker: &Rc<Worker>,
-    handler: &TcpHandler,
+    cluster_name: &str,
     cluster: Option<&Arc<LiveCluster>>,
 ) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
-    let cluster = cluster.ok_or_else(|| Rejection::NoCluster(handler.cluster.clone()))?;
+    let cluster = cluster.ok_or_else(|| Rejection::NoCluster(cluster_name.to_owned()))?;
     let mut tried: SmallVec<[usize; MAX_ATTEMPTS]> = SmallVec::new();
     loop {
         let met = |place: usize| tried.contains(&place);

@@ -134,6 +134,29 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Wire<S> {
+    /// The name that the peer's TLS handshake asks for, in lower case; what was read to find out is still to be read. `None`:
+    /// it names nobody, or what came is no handshake, which whoever serves it will find.
+    pub(crate) async fn server_name(&mut self) -> io::Result<Option<String>> {
+        let mut acceptor = rustls::server::Acceptor::default();
+        let mut fed = 0;
+        loop {
+            while fed < self.ahead.len() {
+                fed += acceptor.read_tls(&mut &self.ahead[fed..])?;
+                match acceptor.accept() {
+                    Ok(None) => {}
+                    Ok(Some(hello)) => return Ok(hello.client_hello().server_name().map(str::to_ascii_lowercase)),
+                    Err(_) => return Ok(None),
+                }
+            }
+            self.ahead.reserve(READ_AHEAD_BYTES);
+            if self.stream.read_buf(&mut self.ahead).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();

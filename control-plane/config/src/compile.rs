@@ -19,6 +19,7 @@ pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
 pub(crate) mod index;
+mod layer4;
 mod locality;
 mod outbound;
 mod policy;
@@ -43,8 +44,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use upstreams::Upstream;
 use virtual_services::VirtualServices;
+use weft_model::cluster::Protocol;
 use weft_model::node::Role;
-use weft_model::route::{Action, Target};
+use weft_model::route::{Action, Route, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
 
 /// A compiled world.
@@ -103,11 +105,15 @@ impl Mesh {
 
     fn for_gateway(&self, node: &Node) -> Vec<Resource> {
         let Some(plan) = self.gateways.get(&(node.namespace.clone(), node.workload.clone())) else { return Vec::new() };
-        let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).collect();
+        let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).chain(plan.stream_targets()).collect();
         let reached = upstreams::of_caller(&self.index, &node.namespace);
         let mut resources = Vec::new();
         for upstream in reached.into_iter().filter(|upstream| used.contains(upstream.name().as_str())) {
-            resources.push(Resource::Cluster(upstream.cluster(&self.index, Role::Gateway)));
+            let mut cluster = upstream.cluster(&self.index, Role::Gateway);
+            if plan.grpc.contains(&cluster.name) && upstream.is_of_unknown_protocol() {
+                cluster.protocol = Protocol::Downstream;
+            }
+            resources.push(Resource::Cluster(cluster));
             if upstream.has_endpoints() {
                 let near = locality::endpoints(&self.index, &upstream, node);
                 let endpoints = near.unwrap_or_else(|| match self.endpoints.get(&upstream.name()) {
@@ -165,12 +171,15 @@ fn endpoints(index: &Index) -> BTreeMap<String, Arc<Endpoints>> {
 
 /// The clusters that a table sends or copies to.
 fn targets(table: &RouteTable) -> impl Iterator<Item = &str> {
-    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
-    let forwards = routes.filter_map(|route| match &route.action {
+    table.virtual_hosts.iter().flat_map(|host| &host.routes).flat_map(route_targets)
+}
+
+fn route_targets(route: &Route) -> impl Iterator<Item = &str> {
+    let forward = match &route.action {
         Action::Forward(forward) => Some(forward),
         Action::Redirect(_) | Action::Respond(_) => None,
-    });
-    let targets = forwards.flat_map(|forward| {
+    };
+    let targets = forward.into_iter().flat_map(|forward| {
         let backends = forward.backends.iter().map(|backend| &backend.target);
         backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
     });

@@ -4,14 +4,18 @@
 //! never 0, an exclusive choice is an `enum`. What one object says of another (a backend's Service,
 //! a parent's Gateway) is only a name here; [`crate::validate()`] looks it up.
 
+mod backend_tls_policy;
 mod backend_traffic_policy;
 mod common;
+mod config_map;
 mod deployment;
 mod destination_rule;
 mod endpoint_slice;
 mod gateway;
 mod gateway_class;
+mod grpc_route;
 mod http_route;
+mod layer4_route;
 mod namespace;
 mod pod;
 mod policy_target;
@@ -24,14 +28,18 @@ mod session_persistence;
 mod tests;
 mod virtual_service;
 
+pub use backend_tls_policy::*;
 pub use backend_traffic_policy::*;
 pub use common::*;
+pub use config_map::*;
 pub use deployment::*;
 pub use destination_rule::*;
 pub use endpoint_slice::*;
 pub use gateway::*;
 pub use gateway_class::*;
+pub use grpc_route::*;
 pub use http_route::*;
+pub use layer4_route::*;
 pub use namespace::*;
 pub use pod::*;
 pub use policy_target::*;

@@ -215,6 +215,7 @@ impl Written {
                 HttpPathMatch::Prefix(path) if path == "/" => None,
                 HttpPathMatch::Prefix(path) => Some((1, path.clone())),
                 HttpPathMatch::Regex(path) => Some((2, path.clone())),
+                HttpPathMatch::Method(method) => panic!("an HTTPRoute has no {method:?}"),
             },
             method: rule.matches[0].method.clone(),
             headers: rule.matches[0]

@@ -127,7 +127,22 @@ pub enum Codec {
 /// An opaque TCP proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TcpHandler {
-    pub cluster: String,
+    /// Chosen for each connection in proportion to weight; at least one.
+    pub clusters: Vec<WeightedCluster>,
     /// Without a byte either way for so long the connection is closed. Envoy's default is one hour.
     pub idle_timeout: Option<Duration>,
+}
+
+impl TcpHandler {
+    /// Everything to one cluster.
+    pub fn to(cluster: impl Into<String>, idle_timeout: Option<Duration>) -> Self {
+        TcpHandler { clusters: vec![WeightedCluster { name: cluster.into(), weight: 1 }], idle_timeout }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedCluster {
+    pub name: String,
+    /// At least 1.
+    pub weight: u32,
 }

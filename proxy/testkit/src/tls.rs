@@ -2,14 +2,14 @@
 
 use base64::Engine;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 
 /// The authority.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
-/// A server's certificate and its key.
+/// A certificate, for servers and clients, and its key.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// Leaf and authority.
@@ -31,7 +31,7 @@ impl Ca {
     pub fn issue(&self, names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("DNS names or addresses");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("the provider makes keys");
         let leaf = params.signed_by(&key, &self.0).expect("the CA may sign");
         Certificate { chain_pem: leaf.pem() + &self.pem(), key_pem: key.serialize_pem() }
@@ -41,15 +41,19 @@ impl Ca {
         self.0.pem()
     }
 
-    /// Trusts this authority alone.
-    pub fn client_config(&self, alpn: &[&str]) -> rustls::ClientConfig {
+    fn roots(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a certificate of our own");
+        roots
+    }
+
+    /// Trusts this authority alone.
+    pub fn client_config(&self, alpn: &[&str]) -> rustls::ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider knows TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
@@ -60,6 +64,35 @@ impl Certificate {
     /// The leaf, as it goes over the wire.
     pub fn der(&self) -> Vec<u8> {
         CertificateDer::from_pem_slice(self.chain_pem.as_bytes()).expect("a PEM of our own").to_vec()
+    }
+
+    /// Shows it; with `clients` only to callers that show one of that authority's.
+    pub fn server_config(&self, alpn: &[&str], clients: Option<&Ca>) -> rustls::ServerConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = match clients {
+            None => rustls::server::WebPkiClientVerifier::no_client_auth(),
+            Some(ca) => {
+                let roots = Arc::new(ca.roots());
+                rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+                    .build()
+                    .expect("one authority")
+            }
+        };
+        let (chain, key) = self.parts();
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .expect("a certificate and its key");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let chain = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a PEM of our own");
+        (chain.map(|certificate| certificate.expect("a PEM of our own")).collect(), key)
     }
 
     /// A Kubernetes `Secret` that holds it.

@@ -1,4 +1,4 @@
-//! An HTTP upstream that does as its script says, over HTTP/1.1 and HTTP/2 without TLS.
+//! An HTTP upstream that does as its script says, over HTTP/1.1 and HTTP/2, with or without TLS.
 //!
 //! The script sees a request's head and chooses an [`Act`]. Everything that came is recorded.
 
@@ -18,8 +18,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +39,15 @@ pub struct Seen {
     pub trailers: Option<HeaderMap>,
     /// Counts this upstream's connections from 0.
     pub connection: usize,
+    pub tls: Option<Handshake>,
+}
+
+/// What a caller said when it opened a TLS connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handshake {
+    pub server_name: Option<String>,
+    /// The DER of its certificate.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl Seen {
@@ -164,6 +175,23 @@ impl Upstream {
     /// # Panics
     /// When it is taken.
     pub async fn at(address: SocketAddr, script: impl Fn(&Parts) -> Act + Send + Sync + 'static) -> Upstream {
+        Upstream::run(address, None, script).await
+    }
+
+    /// Over TLS, on a free port of 127.0.0.1.
+    pub async fn over_tls(
+        config: rustls::ServerConfig,
+        script: impl Fn(&Parts) -> Act + Send + Sync + 'static,
+    ) -> Upstream {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        Upstream::run(address, Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn run(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&Parts) -> Act + Send + Sync + 'static,
+    ) -> Upstream {
         let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
         let state = Arc::new(State {
             script: Box::new(script),
@@ -184,7 +212,7 @@ impl Upstream {
         let (state, stop, tasks) = (upstream.state.clone(), upstream.stop.clone(), upstream.tasks.clone());
         upstream.tasks.spawn(upstream.stop.clone().run_until_cancelled_owned(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tasks.spawn(stop.clone().run_until_cancelled_owned(serve(state.clone(), stream)));
+                tasks.spawn(stop.clone().run_until_cancelled_owned(greet(state.clone(), stream, tls.clone())));
             }
         }));
         upstream
@@ -250,10 +278,23 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(state: Arc<State>, stream: TcpStream) {
+async fn greet(state: Arc<State>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    let Some(tls) = tls else { return serve(state, stream, None).await };
+    // a handshake that failed is what the other end of the test looks at
+    let Ok(stream) = tls.accept(stream).await else { return };
+    let session = stream.get_ref().1;
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|der| der.to_vec());
+    let handshake = Handshake { server_name: session.server_name().map(str::to_owned), certificate };
+    serve(state, stream, Some(handshake)).await;
+}
+
+async fn serve<S>(state: Arc<State>, stream: S, tls: Option<Handshake>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = state.connections.fetch_add(1, Ordering::SeqCst);
     let _open = Open::count(&state);
-    let service = hyper::service::service_fn(|request| answer(state.clone(), connection, request));
+    let service = hyper::service::service_fn(|request| answer(state.clone(), (connection, tls.clone()), request));
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     // how a connection ended is what the other end of the test looks at
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
@@ -305,7 +346,7 @@ impl std::error::Error for Broken {}
 
 async fn answer(
     state: Arc<State>,
-    connection: usize,
+    (connection, tls): (usize, Option<Handshake>),
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let _busy = Busy::count(&state);
@@ -319,6 +360,7 @@ async fn answer(
         body: Bytes::new(),
         trailers: None,
         connection,
+        tls,
     };
     match act {
         Act::Echo => {

@@ -1,11 +1,32 @@
 //! Which routes belong to which listeners: a route names its parents, a listener says whom it lets in, and their host names
 //! must meet. Compiling takes what is attached; checking tells the author why something is not.
 
+use super::gateway::Attached;
 use super::hostname::intersect;
 use super::index::{Class, Index};
-use crate::Object;
-use crate::kinds::{FromNamespaces, Gateway, GatewayListener, HttpRoute, ListenerProtocol, ParentRef};
+use crate::kinds::{
+    FromNamespaces, Gateway, GatewayListener, Hostname, HttpRoute, Layer4Route, ListenerProtocol, ParentRef, TlsMode,
+};
+use crate::{At, KindName, Object};
 use std::fmt;
+
+/// A route of any kind, as far as attaching goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attaching<'i> {
+    pub(crate) object: &'i Object,
+    pub(crate) parent_refs: &'i [ParentRef],
+    pub(crate) hostnames: &'i [At<Hostname>],
+}
+
+impl<'i> Attaching<'i> {
+    pub(crate) fn layer7(object: &'i Object, route: &'i HttpRoute) -> Self {
+        Attaching { object, parent_refs: &route.parent_refs, hostnames: &route.hostnames }
+    }
+
+    pub(crate) fn layer4(object: &'i Object, route: &'i Layer4Route) -> Self {
+        Attaching { object, parent_refs: &route.parent_refs, hostnames: &route.hostnames }
+    }
+}
 
 /// What a parentRef means.
 pub(crate) enum Parent<'i> {
@@ -35,15 +56,27 @@ pub(crate) enum Refusal {
         port: u16,
         ports: Vec<u16>,
     },
-    KindNotAllowed,
+    KindNotAllowed {
+        kind: KindName,
+    },
     NamespaceNotAllowed {
         listeners: Vec<String>,
     },
     HostnamesDoNotMeet {
         listeners: Vec<String>,
     },
-    /// Only listeners of protocols that carry no HTTP.
-    NotHttp,
+    /// Only listeners of protocols that carry something else.
+    WrongProtocol {
+        kind: KindName,
+    },
+    /// A route of the other kind of HTTP has the same host names at the same listeners, and is older.
+    Displaced {
+        kind: KindName,
+    },
+    /// Its kind routes no calls between workloads.
+    NotInTheMesh {
+        kind: KindName,
+    },
     NoServicePort {
         port: u16,
         ports: Vec<u16>,
@@ -69,7 +102,7 @@ impl fmt::Display for Refusal {
             Refusal::NoPort { port, ports } => {
                 write!(f, "the Gateway has no listener on port {port}; it has {}", list(ports))
             }
-            Refusal::KindNotAllowed => f.write_str("the listener's allowedRoutes.kinds has no HTTPRoute"),
+            Refusal::KindNotAllowed { kind } => write!(f, "the listener's allowedRoutes.kinds has no {kind}"),
             Refusal::NamespaceNotAllowed { listeners } => write!(
                 f,
                 "listener {} does not allow routes of this namespace (allowedRoutes.namespaces)",
@@ -78,7 +111,19 @@ impl fmt::Display for Refusal {
             Refusal::HostnamesDoNotMeet { listeners } => {
                 write!(f, "no host name of the route fits the host name of listener {}", listeners.join(", "))
             }
-            Refusal::NotHttp => f.write_str("the listener carries no HTTP; an HTTPRoute needs protocol HTTP or HTTPS"),
+            Refusal::WrongProtocol { kind } => {
+                write!(f, "the listener carries no {kind}; that needs protocol {}", protocols(kind))
+            }
+            Refusal::Displaced { kind } => {
+                let other = if *kind == KindName::GrpcRoute { KindName::HttpRoute } else { KindName::GrpcRoute };
+                write!(
+                    f,
+                    "an older {other} has host names in common with this {kind}, and a listener serves only one of them"
+                )
+            }
+            Refusal::NotInTheMesh { kind } => {
+                write!(f, "a {kind} cannot have a Service as its parent; write a Gateway")
+            }
             Refusal::NoServicePort { port, ports } => {
                 write!(f, "the Service has no port {port}; it has {}", list(ports))
             }
@@ -120,11 +165,42 @@ pub(crate) fn parent<'i>(index: &'i Index, route: &Object, reference: &ParentRef
     }
 }
 
+/// What came of a parentRef.
+pub(crate) enum Attachment<'i> {
+    /// These listeners of a Gateway, by their place in it.
+    Listeners(&'i Gateway, Vec<usize>),
+    /// The callers of this Service.
+    Mesh,
+}
+
+/// Where a route is served, by one parentRef, when those of all others are known.
+pub(crate) fn attachment<'i>(
+    index: &'i Index,
+    attached: &Attached<'_>,
+    route: &Attaching<'_>,
+    reference: &ParentRef,
+) -> Result<Attachment<'i>, Refusal> {
+    let key = &route.object.key;
+    match parent(index, route.object, reference)? {
+        Parent::Gateway(object, gateway) => {
+            let mut at = listeners(index, (object, gateway), route, reference)?;
+            let taken = attached.get(&object.key);
+            at.retain(|at| taken.is_some_and(|taken| taken.contains(&(*at, key))));
+            match at.is_empty() {
+                true => Err(Refusal::Displaced { kind: key.kind.clone() }),
+                false => Ok(Attachment::Listeners(gateway, at)),
+            }
+        }
+        Parent::Service(_) if matches!(key.kind, KindName::HttpRoute | KindName::GrpcRoute) => Ok(Attachment::Mesh),
+        Parent::Service(_) => Err(Refusal::NotInTheMesh { kind: key.kind.clone() }),
+    }
+}
+
 /// The listeners, by their place in the Gateway, that a route attaches to by one parentRef.
 pub(crate) fn listeners(
     index: &Index,
     (gateway_object, gateway): (&Object, &Gateway),
-    (route_object, route): (&Object, &HttpRoute),
+    route: &Attaching<'_>,
     reference: &ParentRef,
 ) -> Result<Vec<usize>, Refusal> {
     let mut left: Vec<usize> = (0..gateway.listeners.len()).collect();
@@ -142,14 +218,17 @@ pub(crate) fn listeners(
             return Err(Refusal::NoPort { port, ports });
         }
     }
-    keep(&mut left, |at| is_http(&gateway.listeners[at])).map_err(|_| Refusal::NotHttp)?;
-    keep(&mut left, |at| allows_kind(&gateway.listeners[at])).map_err(|_| Refusal::KindNotAllowed)?;
+    let kind = &route.object.key.kind;
+    keep(&mut left, |at| carried(&gateway.listeners[at]).contains(kind))
+        .map_err(|_| Refusal::WrongProtocol { kind: kind.clone() })?;
+    keep(&mut left, |at| allows_kind(&gateway.listeners[at], kind))
+        .map_err(|_| Refusal::KindNotAllowed { kind: kind.clone() })?;
     let names = |refused: &[usize]| refused.iter().map(|at| gateway.listeners[*at].name.clone()).collect();
     keep(&mut left, |at| {
-        allows_namespace(index, &gateway_object.key.namespace, &gateway.listeners[at], &route_object.key.namespace)
+        allows_namespace(index, &gateway_object.key.namespace, &gateway.listeners[at], &route.object.key.namespace)
     })
     .map_err(|refused| Refusal::NamespaceNotAllowed { listeners: names(&refused) })?;
-    keep(&mut left, |at| !domains(&gateway.listeners[at], route).is_empty())
+    keep(&mut left, |at| !domains(&gateway.listeners[at], route.hostnames).is_empty())
         .map_err(|refused| Refusal::HostnamesDoNotMeet { listeners: names(&refused) })?;
     Ok(left)
 }
@@ -165,9 +244,38 @@ pub(crate) fn is_http(listener: &GatewayListener) -> bool {
     matches!(listener.protocol, ListenerProtocol::Http | ListenerProtocol::Https)
 }
 
-fn allows_kind(listener: &GatewayListener) -> bool {
+/// The kinds of routes that a listener's protocol carries.
+pub(crate) fn carried(listener: &GatewayListener) -> &'static [KindName] {
+    const HTTP: &[KindName] = &[KindName::HttpRoute, KindName::GrpcRoute];
+    const PASSTHROUGH: &[KindName] = &[KindName::TlsRoute];
+    const TERMINATE: &[KindName] = &[KindName::TlsRoute, KindName::TcpRoute];
+    const TCP: &[KindName] = &[KindName::TcpRoute];
+    match listener.protocol {
+        ListenerProtocol::Http | ListenerProtocol::Https => HTTP,
+        ListenerProtocol::Tls if terminates(listener) => TERMINATE,
+        ListenerProtocol::Tls => PASSTHROUGH,
+        ListenerProtocol::Tcp => TCP,
+        ListenerProtocol::Udp | ListenerProtocol::Other(_) => &[],
+    }
+}
+
+/// The other way round, for people.
+fn protocols(kind: &KindName) -> &'static str {
+    match kind {
+        KindName::TlsRoute => "TLS",
+        KindName::TcpRoute => "TCP, or TLS with mode Terminate",
+        _ => "HTTP or HTTPS",
+    }
+}
+
+pub(crate) fn terminates(listener: &GatewayListener) -> bool {
+    listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Terminate)
+}
+
+fn allows_kind(listener: &GatewayListener, wanted: &KindName) -> bool {
     let kinds = &listener.allowed_routes.kinds;
-    kinds.is_empty() || kinds.iter().any(|kind| kind.group == "gateway.networking.k8s.io" && kind.kind == "HTTPRoute")
+    let is_wanted = |group: &str, kind: &str| group == "gateway.networking.k8s.io" && kind == wanted.as_str();
+    kinds.is_empty() || kinds.iter().any(|kind| is_wanted(&kind.group, &kind.kind))
 }
 
 pub(crate) fn allows_namespace(
@@ -185,12 +293,12 @@ pub(crate) fn allows_namespace(
 }
 
 /// The domains that a route serves at a listener: what its host names and the listener's have in common.
-pub(crate) fn domains(listener: &GatewayListener, route: &HttpRoute) -> Vec<String> {
+pub(crate) fn domains(listener: &GatewayListener, hostnames: &[At<Hostname>]) -> Vec<String> {
     let of_listener = listener_hostname(listener);
-    if route.hostnames.is_empty() {
+    if hostnames.is_empty() {
         return vec![of_listener.to_owned()];
     }
-    let of_route = route.hostnames.iter().map(|hostname| hostname.as_str());
+    let of_route = hostnames.iter().map(|hostname| hostname.as_str());
     of_route.filter_map(|of_route| intersect(of_listener, of_route)).map(str::to_owned).collect()
 }
 

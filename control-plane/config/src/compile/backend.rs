@@ -1,8 +1,8 @@
 //! What a backendRef comes to: a Service's port, or the reason why its share of requests gets 500.
 
 use super::index::{Index, Reference, cluster_name};
-use crate::Object;
 use crate::kinds::{BackendTarget, ServicePort};
+use crate::{Key, Object};
 use std::fmt;
 use weft_model::route::Target;
 
@@ -10,7 +10,7 @@ use weft_model::route::Target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownKind { kind: String },
-    NotGranted { from_namespace: String, namespace: String, name: String },
+    NotGranted { from_kind: String, from_namespace: String, namespace: String, name: String },
     NoService { namespace: String, name: String },
     NoPortGiven { name: String },
     NoPort { name: String, port: u16, ports: Vec<u16> },
@@ -20,9 +20,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::UnknownKind { kind } => write!(f, "a backend of kind {kind} is not known; write a Service"),
-            Refusal::NotGranted { from_namespace, namespace, name } => write!(
+            Refusal::NotGranted { from_kind, from_namespace, namespace, name } => write!(
                 f,
-                "namespace {namespace} does not grant HTTPRoutes of {from_namespace} its Service {name} (no ReferenceGrant)"
+                "namespace {namespace} does not grant {from_kind}s of {from_namespace} its Service {name} (no ReferenceGrant)"
             ),
             Refusal::NoService { namespace, name } => write!(f, "there is no Service {namespace}/{name}"),
             Refusal::NoPortGiven { name } => write!(f, "the port of Service {name} is missing"),
@@ -40,26 +40,23 @@ pub(crate) struct Backend<'i> {
     pub(crate) port: &'i ServicePort,
 }
 
-pub(crate) fn resolve<'i>(
-    index: &'i Index,
-    route_namespace: &str,
-    reference: &BackendTarget,
-) -> Result<Backend<'i>, Refusal> {
+pub(crate) fn resolve<'i>(index: &'i Index, route: &Key, reference: &BackendTarget) -> Result<Backend<'i>, Refusal> {
     if !(matches!(reference.group.as_str(), "" | "core") && reference.kind == "Service") {
         return Err(Refusal::UnknownKind { kind: reference.kind.clone() });
     }
-    let namespace = reference.namespace.as_deref().unwrap_or(route_namespace);
+    let namespace = reference.namespace.as_deref().unwrap_or(&route.namespace);
     let name = &reference.name;
     let crossing = Reference {
-        from_kind: "HTTPRoute",
-        from_namespace: route_namespace,
+        from_kind: route.kind.as_str(),
+        from_namespace: &route.namespace,
         to_kind: "Service",
         to_namespace: namespace,
         to_name: name,
     };
     if !index.is_granted(&crossing) {
-        let (from_namespace, namespace) = (route_namespace.to_owned(), namespace.to_owned());
-        return Err(Refusal::NotGranted { from_namespace, namespace, name: name.clone() });
+        let (from_namespace, namespace) = (route.namespace.clone(), namespace.to_owned());
+        let from_kind = route.kind.to_string();
+        return Err(Refusal::NotGranted { from_kind, from_namespace, namespace, name: name.clone() });
     }
     let Some((object, service)) = index.service(namespace, name) else {
         return Err(Refusal::NoService { namespace: namespace.to_owned(), name: name.clone() });
@@ -74,8 +71,8 @@ pub(crate) fn resolve<'i>(
     }
 }
 
-pub(crate) fn target(index: &Index, route_namespace: &str, reference: &BackendTarget) -> Target {
-    match resolve(index, route_namespace, reference) {
+pub(crate) fn target(index: &Index, route: &Key, reference: &BackendTarget) -> Target {
+    match resolve(index, route, reference) {
         Ok(backend) => Target::Cluster(cluster_name(&backend.object.key, backend.port.port)),
         Err(refusal) => Target::Invalid { reason: refusal.to_string() },
     }

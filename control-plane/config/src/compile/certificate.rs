@@ -1,7 +1,7 @@
 //! What a listener's certificateRef comes to.
 
 use super::index::{Index, Reference};
-use crate::kinds::{CertificateRef, TlsPair};
+use crate::kinds::{CertificateRef, GatewayListener, TlsPair};
 use std::fmt;
 use weft_model::Secret;
 
@@ -55,8 +55,14 @@ pub(crate) fn resolve<'i>(
     }
 }
 
+/// Those of a listener that are to be had, as a data plane gets them.
+pub(crate) fn secrets(index: &Index, gateway_namespace: &str, listener: &GatewayListener) -> Vec<Secret> {
+    let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
+    references.filter_map(|reference| secret(index, gateway_namespace, reference).ok()).collect()
+}
+
 /// The certificate as a data plane gets it.
-pub(crate) fn secret(index: &Index, gateway_namespace: &str, reference: &CertificateRef) -> Result<Secret, Refusal> {
+fn secret(index: &Index, gateway_namespace: &str, reference: &CertificateRef) -> Result<Secret, Refusal> {
     let pair = resolve(index, gateway_namespace, reference)?;
     let (namespace, name) = full_name(gateway_namespace, reference);
     Ok(Secret {

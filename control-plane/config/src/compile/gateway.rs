@@ -3,7 +3,8 @@
 //! HTTP listeners that share a port share a route table; their isolation (a request belongs to the listener with the most
 //! specific host name, even when none of its routes fits) is kept by giving every listener's own host name a virtual host,
 //! and each domain to the most specific listener that covers it. An HTTPS listener is chosen by the name in the
-//! TLS handshake, so it has a filter chain and a table of its own.
+//! TLS handshake, so it has a filter chain and a table of its own; a request for a host of another listener has come over the
+//! wrong connection there, and is told so (421).
 //!
 //! VirtualServices that name the Gateway come after the HTTPRoutes of a domain: where both claim it, what no HTTPRoute's rule
 //! fits is theirs. They need no listener's `sectionName`, but its `allowedRoutes.namespaces` must let them in.
@@ -12,18 +13,18 @@ use super::affinity::Affinities;
 use super::attach::{self, listener_hostname};
 use super::hostname::{self, covers, specificity};
 use super::index::{Class, Index};
-use super::precedence::Rank;
+use super::precedence::{Age, Rank};
 use super::rules::Compiled;
 use super::virtual_services::{self, Listening, Merged};
-use super::{certificate, rate_limits};
-use crate::kinds::{Gateway, GatewayListener, HttpRoute, ListenerProtocol};
-use crate::{Key, Object};
+use super::{certificate, layer4, rate_limits};
+use crate::kinds::{Gateway, GatewayListener, HttpRoute, Layer4Route, ListenerProtocol};
+use crate::{Key, KindName, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
 use weft_model::rate_limit::RateLimit;
-use weft_model::route::{Route, VirtualHost};
+use weft_model::route::{Action, Respond, Route, VirtualHost};
 use weft_model::{Listener, RouteTable, Secret};
 
 /// How long a TLS hello may take. Linkerd's time for protocol detection.
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     /// For the routes of its tables.
     pub(crate) affinities: Affinities,
     pub(crate) secrets: Vec<Secret>,
+    /// The clusters that GRPCRoutes send to: whatever else their Services say, they speak HTTP/2.
+    pub(crate) grpc: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -65,23 +68,61 @@ impl Plan {
             detect_timeout: Some(DETECT_TIMEOUT),
         })
     }
+
+    /// The clusters that connections go to which nobody looks into.
+    pub(crate) fn stream_targets(&self) -> impl Iterator<Item = &str> {
+        let chains = self.ports.values().flat_map(|port| &port.chains);
+        let clusters = chains.flat_map(|chain| match &chain.handler {
+            Handler::Tcp(tcp) => tcp.clusters.as_slice(),
+            Handler::Http(_) => &[],
+        });
+        clusters.map(|cluster| cluster.name.as_str())
+    }
 }
 
 /// Goes through all routes once.
 pub(crate) fn attachments(index: &Index) -> Attached<'_> {
     let mut attached = Attached::new();
-    for (object, route) in index.routes() {
-        for reference in &route.parent_refs {
-            let Ok(attach::Parent::Gateway(gateway_object, gateway)) = attach::parent(index, object, reference) else {
-                continue;
-            };
-            let listeners = attach::listeners(index, (gateway_object, gateway), (object, route), reference);
+    for route in index.attaching() {
+        for reference in route.parent_refs {
+            let parent = attach::parent(index, route.object, reference);
+            let Ok(attach::Parent::Gateway(gateway_object, gateway)) = parent else { continue };
+            let listeners = attach::listeners(index, (gateway_object, gateway), &route, reference);
             for listener in listeners.into_iter().flatten() {
-                attached.entry(&gateway_object.key).or_default().insert((listener, &object.key));
+                attached.entry(&gateway_object.key).or_default().insert((listener, &route.object.key));
             }
         }
     }
+    for (gateway, routes) in &mut attached {
+        if let Some((_, gateway)) = index.gateway(&gateway.namespace, &gateway.name) {
+            displace(index, gateway, routes);
+        }
+    }
     attached
+}
+
+/// Of an HTTPRoute and a GRPCRoute with a host name in common a listener takes only the older one.
+fn displace(index: &Index, gateway: &Gateway, routes: &mut BTreeSet<(usize, &Key)>) {
+    for (at, listener) in gateway.listeners.iter().enumerate() {
+        let keys: Vec<&Key> = routes.iter().filter(|(of, _)| *of == at).map(|(_, key)| *key).collect();
+        if !keys.iter().any(|key| key.kind == KindName::GrpcRoute) {
+            continue;
+        }
+        let found = keys.iter().filter_map(|key| Some((*key, index.layer7_route(key)?)));
+        let mut by_age: Vec<_> = found.collect();
+        by_age.sort_by_cached_key(|(_, (object, _))| Age::of(object));
+        let mut taken: Vec<(&KindName, Vec<String>)> = Vec::new();
+        for (key, (_, route)) in by_age {
+            let domains = attach::domains(listener, &route.hostnames);
+            let meet = |others: &Vec<String>| {
+                domains.iter().any(|one| others.iter().any(|other| hostname::intersect(one, other).is_some()))
+            };
+            match taken.iter().any(|(kind, others)| **kind != key.kind && meet(others)) {
+                true => drop(routes.remove(&(at, key))),
+                false => taken.push((&key.kind, domains)),
+            }
+        }
+    }
 }
 
 /// The plan of one Gateway; empty when it is not ours.
@@ -98,23 +139,39 @@ pub(crate) fn plan(
     }
     let key = &object.key;
     plan.affinities = Affinities::new(index, &key.namespace);
+    let grpc = attached.iter().filter(|(_, route)| route.kind == KindName::GrpcRoute);
+    let clusters = grpc.flat_map(|(_, route)| routes[route].compiled.targets());
+    plan.grpc = clusters.map(str::to_owned).collect();
     for (port, listeners) in by_port(gateway) {
         let name = format!("{}/{}|{port}", key.namespace, key.name);
         let sites: Vec<Site<'_>> = listeners
             .iter()
+            .filter(|(_, listener)| attach::is_http(listener))
             .map(|(at, listener)| Site {
                 listener,
                 rate_limits: rate_limits::of_listener(index, key, &listener.name),
-                routes: attached.iter().filter(|(of, _)| of == at).map(|(_, route)| &routes[route]).collect(),
+                routes: attached.iter().filter(|(of, _)| of == at).filter_map(|(_, key)| routes.get(key)).collect(),
                 virtual_services: of_virtual_services(index, key, listener, bound, &plan.affinities),
             })
             .collect();
-        let chains = match listeners[0].1.protocol {
-            ListenerProtocol::Https => https_chains(index, key, &name, &sites, &mut plan),
-            _ => {
-                plan.tables.push(table(&name, &sites));
+        let streams = |at| index.layer4_routes().filter(move |(object, _)| attached.contains(&(at, &object.key)));
+        let chains = match family(&listeners[0].1.protocol) {
+            Some(Family::Http) => {
+                plan.tables.push(table(&name, &sites, &listeners));
                 vec![chain("http", ChainMatch::default(), None, &name)]
             }
+            Some(Family::Tls) => {
+                let mut chains = https_chains(index, key, &name, &sites, &listeners, &mut plan);
+                for (at, listener) in listeners.iter().filter(|(_, listener)| !attach::is_http(listener)) {
+                    let routes: Vec<(&Object, &Layer4Route)> = streams(*at).collect();
+                    let (more, secrets) = layer4::tls_chains(index, key, listener, &listeners, &routes);
+                    chains.extend(more);
+                    plan.secrets.extend(secrets);
+                }
+                chains
+            }
+            Some(Family::Tcp) => layer4::tcp_chains(index, &streams(listeners[0].0).collect::<Vec<_>>()),
+            None => Vec::new(),
         };
         if !chains.is_empty() {
             plan.ports.insert(port, Port { name, chains });
@@ -125,12 +182,38 @@ pub(crate) fn plan(
     plan
 }
 
-/// The listeners that are served. Where HTTP and HTTPS share a port, the first one's protocol has it.
+/// Protocols that may share a port: what has a name in its handshake can be told apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Http,
+    Tls,
+    Tcp,
+}
+
+/// `None`: not served.
+fn family(protocol: &ListenerProtocol) -> Option<Family> {
+    match protocol {
+        ListenerProtocol::Http => Some(Family::Http),
+        ListenerProtocol::Https | ListenerProtocol::Tls => Some(Family::Tls),
+        ListenerProtocol::Tcp => Some(Family::Tcp),
+        ListenerProtocol::Udp | ListenerProtocol::Other(_) => None,
+    }
+}
+
+pub(crate) fn is_served(listener: &GatewayListener) -> bool {
+    family(&listener.protocol).is_some()
+}
+
+/// The listeners that are served. Where protocols that cannot share a port do, the first one's has it; of two TLS listeners of
+/// the same host name, the first.
 pub(crate) fn by_port(gateway: &Gateway) -> BTreeMap<u16, Vec<(usize, &GatewayListener)>> {
     let mut ports: BTreeMap<u16, Vec<(usize, &GatewayListener)>> = BTreeMap::new();
-    for (at, listener) in gateway.listeners.iter().enumerate().filter(|(_, listener)| attach::is_http(listener)) {
+    for (at, listener) in gateway.listeners.iter().enumerate().filter(|(_, listener)| is_served(listener)) {
         let of_port = ports.entry(listener.port).or_default();
-        if of_port.first().is_none_or(|(_, first)| first.protocol == listener.protocol) {
+        let is_rival = |other: &GatewayListener| {
+            family(&other.protocol) != family(&listener.protocol) || other.hostname == listener.hostname
+        };
+        if !of_port.iter().any(|(_, other)| is_rival(other)) {
             of_port.push((at, listener));
         }
     }
@@ -167,18 +250,25 @@ fn of_virtual_services(
     virtual_services::of_listener(index, &bound, listener_hostname(listener), &listening)
 }
 
-fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], plan: &mut Plan) -> Vec<FilterChain> {
+fn https_chains(
+    index: &Index,
+    gateway: &Key,
+    name: &str,
+    sites: &[Site<'_>],
+    port: &[(usize, &GatewayListener)],
+    plan: &mut Plan,
+) -> Vec<FilterChain> {
     let mut chains = Vec::new();
     for site in sites {
         let listener = site.listener;
-        let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-        let secrets: Vec<Secret> =
-            references.filter_map(|reference| certificate::secret(index, &gateway.namespace, reference).ok()).collect();
+        let secrets = certificate::secrets(index, &gateway.namespace, listener);
         if secrets.is_empty() {
             continue; // nothing to show to a caller; checking says why
         }
         let table_name = format!("{name}|{}", listener.name);
-        plan.tables.push(table(&table_name, std::slice::from_ref(site)));
+        let mut table = table(&table_name, std::slice::from_ref(site), port);
+        table.virtual_hosts.extend(misdirected(listener, port));
+        plan.tables.push(table);
         let matches = ChainMatch {
             server_names: listener.hostname.iter().map(|hostname| hostname.as_str().to_owned()).collect(),
             tls: Some(true),
@@ -194,21 +284,35 @@ fn https_chains(index: &Index, gateway: &Key, name: &str, sites: &[Site<'_>], pl
     chains
 }
 
+/// The hosts of the other listeners, asked for over a connection to this one.
+fn misdirected<'s>(
+    listener: &'s GatewayListener,
+    port: &'s [(usize, &'s GatewayListener)],
+) -> impl Iterator<Item = VirtualHost> + 's {
+    let own = listener_hostname(listener);
+    let others = port.iter().map(|(_, other)| listener_hostname(other)).filter(move |other| *other != own);
+    others.map(move |other| {
+        let body = format!("{other} is served on another connection: this one was opened for {own}\n");
+        let routes = vec![Route::all("misdirected", Action::Respond(Respond { status: 421, body }))];
+        VirtualHost { name: other.to_owned(), domains: vec![other.to_owned()], routes }
+    })
+}
+
 fn chain(name: &str, matches: ChainMatch, tls: Option<TlsTermination>, table: &str) -> FilterChain {
     let handler = HttpHandler { edge: true, ..HttpHandler::new(table) };
     FilterChain { name: name.to_owned(), matches, tls, handler: Handler::Http(handler) }
 }
 
-/// One table for listeners that share it.
-fn table(name: &str, sites: &[Site<'_>]) -> RouteTable {
+/// One table for listeners that share it. `port`: all listeners of their port.
+fn table(name: &str, sites: &[Site<'_>], port: &[(usize, &GatewayListener)]) -> RouteTable {
     let mut virtual_hosts = Vec::new();
     for site in sites {
         let own = listener_hostname(site.listener).to_owned();
-        let of_routes = site.routes.iter().flat_map(|entry| attach::domains(site.listener, entry.route));
+        let of_routes = site.routes.iter().flat_map(|entry| attach::domains(site.listener, &entry.route.hostnames));
         let of_virtual_services = site.virtual_services.keys().cloned();
         let domains: BTreeSet<String> = std::iter::once(own).chain(of_routes).chain(of_virtual_services).collect();
         let by_hostname = by_hostname(&site.routes);
-        for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, sites)) {
+        for domain in domains.into_iter().filter(|domain| is_owner(site.listener, domain, port)) {
             let mut routes = routes_of_domain(&domain, &by_hostname);
             let nearest = hostname::covering(&domain).find_map(|name| site.virtual_services.get(&name));
             routes.extend(nearest.into_iter().flatten().cloned());
@@ -252,11 +356,9 @@ fn routes_of_domain(domain: &str, by_hostname: &BTreeMap<&str, Vec<&RouteOf<'_>>
     ranked.into_iter().map(|(_, route)| route.clone()).collect()
 }
 
-/// Whether requests for the domain belong to this listener: no other covers it that is more specific.
-fn is_owner(listener: &GatewayListener, domain: &str, sites: &[Site<'_>]) -> bool {
+/// Whether what is for the domain belongs to this listener: no other of its port covers it that is more specific.
+pub(crate) fn is_owner(listener: &GatewayListener, domain: &str, port: &[(usize, &GatewayListener)]) -> bool {
     let own = specificity(listener_hostname(listener));
-    !sites
-        .iter()
-        .map(|site| listener_hostname(site.listener))
-        .any(|other| covers(other, domain) && specificity(other) > own)
+    let others = port.iter().map(|(_, other)| listener_hostname(other));
+    !others.into_iter().any(|other| covers(other, domain) && specificity(other) > own)
 }

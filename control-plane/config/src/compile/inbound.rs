@@ -113,7 +113,7 @@ fn of_port(
         name: "tcp".into(),
         matches: ChainMatch::default(),
         tls: None,
-        handler: Handler::Tcp(TcpHandler { cluster: name.clone(), idle_timeout }),
+        handler: Handler::Tcp(TcpHandler::to(&name, idle_timeout)),
     };
     let chains = match protocol {
         PortProtocol::Http | PortProtocol::Http2 => vec![http],

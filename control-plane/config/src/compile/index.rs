@@ -1,10 +1,11 @@
 //! The world, arranged by what compiling and checking ask for: a Service by name, its EndpointSlices, what a
 //! namespace is labelled, which references are granted.
 
+use super::attach::Attaching;
 use super::traffic::Rules;
 use crate::kinds::{
-    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, RateLimitPolicy, Secret, Service,
-    VirtualService,
+    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Layer4Route, RateLimitPolicy,
+    Secret, Service, VirtualService,
 };
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,10 @@ impl Index {
             }
         }
         index
+    }
+
+    pub(crate) fn object(&self, key: &Key) -> Option<&Object> {
+        self.world.objects.get(key).map(|object| &**object)
     }
 
     fn get(&self, kind: KindName, namespace: &str, name: &str) -> Option<&Object> {
@@ -143,11 +148,37 @@ impl Index {
         })
     }
 
+    /// HTTPRoutes and GRPCRoutes.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&Object, &HttpRoute)> {
-        self.all().filter_map(|object| match &object.body {
-            Body::HttpRoute(route) => Some((object, route)),
+        let routes = self.of_kind(KindName::HttpRoute).chain(self.of_kind(KindName::GrpcRoute));
+        routes.filter_map(|object| match &object.body {
+            Body::HttpRoute(route) | Body::GrpcRoute(route) => Some((object, route)),
             _ => None,
         })
+    }
+
+    /// An HTTPRoute or a GRPCRoute.
+    pub(crate) fn layer7_route(&self, key: &Key) -> Option<(&Object, &HttpRoute)> {
+        let object = self.object(key)?;
+        match &object.body {
+            Body::HttpRoute(route) | Body::GrpcRoute(route) => Some((object, route)),
+            _ => None,
+        }
+    }
+
+    /// TLSRoutes and TCPRoutes.
+    pub(crate) fn layer4_routes(&self) -> impl Iterator<Item = (&Object, &Layer4Route)> {
+        let routes = self.of_kind(KindName::TlsRoute).chain(self.of_kind(KindName::TcpRoute));
+        routes.filter_map(|object| match &object.body {
+            Body::TlsRoute(route) | Body::TcpRoute(route) => Some((object, route)),
+            _ => None,
+        })
+    }
+
+    /// Routes of every kind.
+    pub(crate) fn attaching(&self) -> impl Iterator<Item = Attaching<'_>> {
+        let layer7 = self.routes().map(|(object, route)| Attaching::layer7(object, route));
+        layer7.chain(self.layer4_routes().map(|(object, route)| Attaching::layer4(object, route)))
     }
 
     pub(crate) fn destination_rules(&self) -> impl Iterator<Item = (&Object, &DestinationRule)> {

@@ -14,7 +14,7 @@ use super::precedence::Rank;
 use super::upstreams::{Upstream, of_service};
 use super::virtual_services::{ForCaller, Listening, Merged, MeshHosts, service_of};
 use crate::kinds::{Labels, ParentRef, Service, ServicePort, Transport};
-use crate::{Key, Object};
+use crate::{Key, KindName, Object};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -249,7 +249,7 @@ fn names(name: &str, of_service: &str, namespace: &str) -> Vec<String> {
     names
 }
 
-/// Those of HTTPRoutes.
+/// Those of HTTPRoutes, or of GRPCRoutes where there are any: the more specific kind has a Service for itself (GEP-1426).
 fn routes_of_port(
     object: &Object,
     port: &ServicePort,
@@ -271,7 +271,10 @@ fn routes_of_port(
         keys
     };
     let consumers = of_namespace(namespace);
-    let effective = if consumers.is_empty() { of_namespace(&object.key.namespace) } else { consumers };
+    let mut effective = if consumers.is_empty() { of_namespace(&object.key.namespace) } else { consumers };
+    if effective.iter().any(|key| key.kind == KindName::GrpcRoute) {
+        effective.retain(|key| key.kind == KindName::GrpcRoute);
+    }
     let mut ranked: Vec<(Rank, &Route)> =
         effective.into_iter().flat_map(|key| routes[key].compiled.ranked("*")).collect();
     ranked.sort_by(|(one, _), (other, _)| one.cmp(other));

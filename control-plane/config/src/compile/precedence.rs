@@ -8,20 +8,44 @@
 use super::hostname;
 use crate::Object;
 use std::cmp::Reverse;
-use weft_model::route::{PathMatch, RouteMatch};
+use weft_model::route::RouteMatch;
 
 /// Sorts what goes first to the front.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// Characters in the route's matching host name.
     hostname: Reverse<(usize, usize)>,
-    /// Exact, then expression, then prefix; then characters.
-    path: Reverse<(u8, usize)>,
+    path: Reverse<PathRank>,
     method: Reverse<bool>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
     age: Age,
     index: usize,
+}
+
+/// Exact, then expression, then prefix or method; then characters (of a method's service first). Routes of HTTP and of gRPC never
+/// meet under one host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PathRank {
+    class: u8,
+    characters: (usize, usize),
+}
+
+impl PathRank {
+    /// Exact paths that both fit are the same path.
+    pub(crate) const EXACT: PathRank = PathRank { class: 2, characters: (0, 0) };
+
+    pub(crate) fn expression(characters: usize) -> Self {
+        PathRank { class: 1, characters: (characters, 0) }
+    }
+
+    pub(crate) fn prefix(characters: usize) -> Self {
+        PathRank { class: 0, characters: (characters, 0) }
+    }
+
+    pub(crate) fn method(service: usize, method: usize) -> Self {
+        PathRank { class: 0, characters: (service, method) }
+    }
 }
 
 /// The order of routes among themselves.
@@ -43,23 +67,10 @@ impl Age {
 
 impl Rank {
     /// `matching_hostname` is the route's own that covers the domain, or `*`; `index` is the rule's place in the route.
-    pub(crate) fn new(
-        matching_hostname: &str,
-        matches: &RouteMatch,
-        path_length: usize,
-        age: &Age,
-        index: usize,
-    ) -> Self {
-        let class = match &matches.path {
-            PathMatch::Exact(_) => 2,
-            PathMatch::Regex(_) => 1,
-            PathMatch::PathPrefix(_) | PathMatch::Prefix(_) | PathMatch::Any => 0,
-        };
-        // exact paths that both fit are the same path
-        let characters = if class == 2 { 0 } else { path_length };
+    pub(crate) fn new(matching_hostname: &str, matches: &RouteMatch, path: PathRank, age: &Age, index: usize) -> Self {
         Rank {
             hostname: Reverse(hostname::specificity(matching_hostname)),
-            path: Reverse((class, characters)),
+            path: Reverse(path),
             method: Reverse(!matches.methods.is_empty()),
             headers: Reverse(matches.headers.len()),
             query: Reverse(matches.query.len()),

@@ -20,9 +20,9 @@ pub(crate) fn of_listener(index: &Index, gateway: &Key, listener: &str) -> Vec<R
     of_target(index, gateway, |target| target.is(GATEWAY, "Gateway") && section_is(target, Some(listener)))
 }
 
-/// Of an HTTPRoute's rule.
+/// Of an HTTPRoute's or GRPCRoute's rule.
 pub(crate) fn of_rule(index: &Index, route: &Key, rule: Option<&str>) -> Vec<RateLimit> {
-    of_target(index, route, |target| target.is(GATEWAY, "HTTPRoute") && section_is(target, rule))
+    of_target(index, route, |target| target.is(GATEWAY, route.kind.as_str()) && section_is(target, rule))
 }
 
 /// Of what comes to a Service's pods.

@@ -3,14 +3,14 @@
 use super::backend;
 use super::clusters::origin;
 use super::index::Index;
-use super::precedence::{Age, Rank};
+use super::precedence::{Age, PathRank, Rank};
 use super::rate_limits;
 use super::resilience::{self, persistence};
-use crate::Object;
 use crate::kinds::{
-    HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch, HttpRedirect,
-    HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
+    GrpcMethod, HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch,
+    HttpRedirect, HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
 };
+use crate::{Key, Object};
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect,
     Respond, Rewrite, Route, RouteMatch, StringMatch, Target,
@@ -27,8 +27,7 @@ pub(crate) struct Compiled {
 #[derive(Debug)]
 struct CompiledMatch {
     route: Route,
-    /// Of the path as it is written.
-    path_length: usize,
+    path: PathRank,
 }
 
 impl Compiled {
@@ -37,17 +36,22 @@ impl Compiled {
         for (at, rule) in route.rules.iter().enumerate() {
             let template = compile_rule(index, object, at, rule);
             for entry in &rule.matches {
-                let (matches, path_length) = compile_match(entry);
-                routes.push(CompiledMatch { route: Route { matches, ..template.clone() }, path_length });
+                let (matches, path) = compile_match(entry);
+                routes.push(CompiledMatch { route: Route { matches, ..template.clone() }, path });
             }
         }
         Compiled { age: Age::of(object), routes }
     }
 
+    /// The clusters that it sends or copies to.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().flat_map(|entry| super::route_targets(&entry.route))
+    }
+
     /// The routes with their rank where `hostname` is the HTTPRoute's own host name that fits, or `*`.
     pub(crate) fn ranked(&self, hostname: &str) -> impl Iterator<Item = (Rank, &Route)> {
         self.routes.iter().enumerate().map(move |(at, entry)| {
-            (Rank::new(hostname, &entry.route.matches, entry.path_length, &self.age, at), &entry.route)
+            (Rank::new(hostname, &entry.route.matches, entry.path, &self.age, at), &entry.route)
         })
     }
 }
@@ -58,7 +62,7 @@ fn compile_rule(index: &Index, object: &Object, at: usize, rule: &HttpRule) -> R
     let mut origin = origin(object, &format!("rules[{at}]"));
     origin.place = format!("{}:{}", rule.place.file, rule.place.line);
     let name = rule.name.clone().unwrap_or_else(|| format!("{}/{}/{at}", key.namespace, key.name));
-    let mut route = Route { origin, ..Route::all(name, action(index, &key.namespace, rule)) };
+    let mut route = Route { origin, ..Route::all(name, action(index, key, rule)) };
     route.rate_limits = rate_limits::of_rule(index, key, rule.name.as_deref());
     if let Action::Forward(forward) = &mut route.action {
         let session = |written| persistence(written, &format!("{}-{}-{at}", key.namespace, key.name));
@@ -79,7 +83,7 @@ fn compile_rule(index: &Index, object: &Object, at: usize, rule: &HttpRule) -> R
     route
 }
 
-fn action(index: &Index, namespace: &str, rule: &HttpRule) -> Action {
+fn action(index: &Index, route: &Key, rule: &HttpRule) -> Action {
     // a filter that is not there must not be skipped: "requests MUST receive a HTTP error response"
     let unknown = rule.filters.iter().find_map(|filter| match &filter.action {
         HttpFilterAction::Extension(extension) => Some(extension),
@@ -95,13 +99,13 @@ fn action(index: &Index, namespace: &str, rule: &HttpRule) -> Action {
     });
     match redirect {
         Some(redirect) => Action::Redirect(compile_redirect(redirect)),
-        None => Action::Forward(forward(index, namespace, rule)),
+        None => Action::Forward(forward(index, route, rule)),
     }
 }
 
-fn forward(index: &Index, namespace: &str, rule: &HttpRule) -> Forward {
+fn forward(index: &Index, route: &Key, rule: &HttpRule) -> Forward {
     let mut forward = Forward {
-        backends: rule.backend_refs.iter().map(|backend| compile_backend(index, namespace, backend)).collect(),
+        backends: rule.backend_refs.iter().map(|backend| compile_backend(index, route, backend)).collect(),
         request_timeout: rule.timeouts.request.filter(|timeout| !timeout.is_zero()),
         backend_timeout: rule.timeouts.backend_request.filter(|timeout| !timeout.is_zero()),
         retry: rule.retry.as_ref().map(resilience::retry),
@@ -124,7 +128,7 @@ fn forward(index: &Index, namespace: &str, rule: &HttpRule) -> Forward {
             }
             HttpFilterAction::Mirror(mirror) => forward
                 .mirrors
-                .push(Mirror { target: backend::target(index, namespace, &mirror.target), share: mirror.share }),
+                .push(Mirror { target: backend::target(index, route, &mirror.target), share: mirror.share }),
             _ => {}
         }
     }
@@ -140,9 +144,9 @@ fn invalid(reason: &str) -> Backend {
     }
 }
 
-fn compile_backend(index: &Index, namespace: &str, reference: &HttpBackendRef) -> Backend {
+fn compile_backend(index: &Index, route: &Key, reference: &HttpBackendRef) -> Backend {
     let mut backend = Backend {
-        target: backend::target(index, namespace, &reference.target),
+        target: backend::target(index, route, &reference.target),
         weight: reference.weight,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
@@ -169,15 +173,21 @@ pub(crate) fn unsupported_backend_filter(filter: &HttpFilter) -> &'static str {
     }
 }
 
-fn compile_match(entry: &HttpMatch) -> (RouteMatch, usize) {
-    let (path, length) = match &entry.path {
-        HttpPathMatch::Exact(path) => (PathMatch::Exact(path.clone()), path.len()),
-        HttpPathMatch::Regex(expression) => (PathMatch::Regex(expression.clone()), expression.len()),
+fn compile_match(entry: &HttpMatch) -> (RouteMatch, PathRank) {
+    let (path, rank) = match &entry.path {
+        HttpPathMatch::Exact(path) => (PathMatch::Exact(path.clone()), PathRank::EXACT),
+        HttpPathMatch::Regex(expression) => {
+            (PathMatch::Regex(expression.clone()), PathRank::expression(expression.len()))
+        }
         // every path begins with `/`; Envoy's words for elements cannot say it
         HttpPathMatch::Prefix(prefix) => match prefix.trim_end_matches('/') {
-            "" => (PathMatch::Any, prefix.len()),
-            elements => (PathMatch::PathPrefix(elements.to_owned()), prefix.len()),
+            "" => (PathMatch::Any, PathRank::prefix(prefix.len())),
+            elements => (PathMatch::PathPrefix(elements.to_owned()), PathRank::prefix(prefix.len())),
         },
+        HttpPathMatch::Method(method) => {
+            let length = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+            (path_of(method), PathRank::method(length(&method.service), length(&method.method)))
+        }
     };
     let headers = entry.headers.iter().map(|header| HeaderMatch {
         name: header.name.clone(),
@@ -194,7 +204,22 @@ fn compile_match(entry: &HttpMatch) -> (RouteMatch, usize) {
         headers: headers.collect(),
         query: query.collect(),
     };
-    (matches, length)
+    (matches, rank)
+}
+
+/// The path by which gRPC calls a method: `/service/method`.
+fn path_of(method: &GrpcMethod) -> PathMatch {
+    const ANY: &str = "[^/]+";
+    match (&method.service, &method.method, method.is_regex) {
+        (None, None, _) => PathMatch::Any,
+        (Some(service), Some(method), false) => PathMatch::Exact(format!("/{service}/{method}")),
+        (Some(service), None, false) => PathMatch::PathPrefix(format!("/{service}")),
+        (None, Some(method), false) => PathMatch::Regex(format!("/{ANY}/{method}")),
+        (service, method, true) => {
+            let part = |name: &Option<String>| name.as_ref().map_or(ANY.to_owned(), |name| format!("(?:{name})"));
+            PathMatch::Regex(format!("/{}/{}", part(service), part(method)))
+        }
+    }
 }
 
 fn value(value: &HttpValueMatch) -> StringMatch {

@@ -6,6 +6,7 @@
 use super::clusters::{self, identity, origin, port_protocol};
 use super::index::{Index, cluster_name, subset_cluster_name};
 use super::outbound::tcp_ports;
+use super::protocol::PortProtocol;
 use super::traffic::Policy;
 use super::{accrual, backend_policies, policy};
 use crate::Object;
@@ -53,6 +54,11 @@ impl<'i> Upstream<'i> {
             Some(subset) => subset_cluster_name(&self.object.key, self.port.port, &subset.name),
             None => cluster_name(&self.object.key, self.port.port),
         }
+    }
+
+    /// Its Service does not say what it speaks.
+    pub(crate) fn is_of_unknown_protocol(&self) -> bool {
+        port_protocol(self.port) == PortProtocol::Unknown
     }
 
     pub(crate) fn policy(&self) -> Policy<'i> {

@@ -5,12 +5,15 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::{Hostname, SessionPersistence};
+use super::{GrpcMethod, Hostname, SessionPersistence};
 use crate::{At, Place};
 use std::time::Duration;
 use weft_model::route::Share;
 
-pub(crate) use read::read_http_route;
+pub(crate) use read::{
+    BACKENDS, MATCHES, backend_ref, backend_target, check_filters, check_names, filter, header_matches, parents,
+    read_http_route,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {
@@ -91,6 +94,8 @@ pub enum HttpPathMatch {
     Prefix(String),
     /// Compiles.
     Regex(String),
+    /// Of a GRPCRoute.
+    Method(GrpcMethod),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

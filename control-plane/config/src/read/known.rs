@@ -53,6 +53,7 @@ static KINDS: &[Known] = &[
     of("", "Service", Read(&["v1"], |f| kinds::read_service(f).map(Body::Service))),
     cluster("", "Namespace", Read(&["v1"], |f| kinds::read_namespace(f).map(Body::Namespace))),
     of("", "Secret", Read(&["v1"], |f| kinds::read_secret(f).map(Body::Secret))),
+    of("", "ConfigMap", Read(&["v1"], |f| kinds::read_config_map(f).map(Body::ConfigMap))),
     of("", "Pod", Read(&["v1"], |f| kinds::read_pod(f).map(Body::Pod))),
     of("discovery.k8s.io", "EndpointSlice", Read(&["v1"], |f| kinds::read_endpoint_slice(f).map(Body::EndpointSlice))),
     of("apps", "Deployment", Read(&["v1"], |f| kinds::read_deployment(f).map(Body::Deployment))),
@@ -63,6 +64,18 @@ static KINDS: &[Known] = &[
     ),
     of(GATEWAY, "Gateway", Read(&["v1", "v1beta1"], |f| kinds::read_gateway(f).map(Body::Gateway))),
     of(GATEWAY, "HTTPRoute", Read(&["v1", "v1beta1"], |f| kinds::read_http_route(f).map(Body::HttpRoute))),
+    of(GATEWAY, "GRPCRoute", Read(&["v1", "v1alpha2"], |f| kinds::read_grpc_route(f).map(Body::GrpcRoute))),
+    of(
+        GATEWAY,
+        "TLSRoute",
+        Read(&["v1", "v1alpha3", "v1alpha2"], |f| kinds::read_layer4_route(f, true).map(Body::TlsRoute)),
+    ),
+    of(GATEWAY, "TCPRoute", Read(&["v1", "v1alpha2"], |f| kinds::read_layer4_route(f, false).map(Body::TcpRoute))),
+    of(
+        GATEWAY,
+        "BackendTLSPolicy",
+        Read(&["v1", "v1alpha3"], |f| kinds::read_backend_tls_policy(f).map(Body::BackendTlsPolicy)),
+    ),
     of(
         GATEWAY,
         "ReferenceGrant",
@@ -91,11 +104,7 @@ static KINDS: &[Known] = &[
     // traffic, not yet
     of("", "Endpoints", Inert),
     of("networking.k8s.io", "Ingress", Inert),
-    of(GATEWAY, "GRPCRoute", Inert),
-    of(GATEWAY, "TLSRoute", Inert),
-    of(GATEWAY, "TCPRoute", Inert),
     of(GATEWAY, "UDPRoute", Inert),
-    of(GATEWAY, "BackendTLSPolicy", Inert),
     of(GATEWAY, "ListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XMesh", Inert),
@@ -112,7 +121,6 @@ static KINDS: &[Known] = &[
     of("telemetry.istio.io", "Telemetry", Inert),
     of("extensions.istio.io", "WasmPlugin", Inert),
     // plain Kubernetes
-    of("", "ConfigMap", Silent),
     of("", "ServiceAccount", Silent),
     of("", "PersistentVolumeClaim", Silent),
     cluster("", "PersistentVolume", Silent),

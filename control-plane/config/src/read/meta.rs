@@ -1,7 +1,7 @@
 //! `metadata`: who an object is.
 
 use super::fields::{Cursor, Fields};
-use super::scalars::{boolean, kind, label, object_name, subdomain, text, text_ref, texts};
+use super::scalars::{boolean, kind, label, number, object_name, subdomain, text, text_ref, texts};
 use crate::{Meta, OwnerReference};
 
 /// An object's name, its namespace as written, and the rest.
@@ -15,12 +15,16 @@ pub(crate) struct Named {
 /// `strict`: the name must be a DNS name, as it is for all kinds that are read.
 pub(crate) fn metadata(at: &Cursor<'_>, strict: bool) -> Option<Named> {
     at.fields(|f| {
-        f.skip(&["uid", "resourceVersion", "generation", "finalizers", "managedFields", "selfLink", "generateName"]);
+        f.skip(&["uid", "resourceVersion", "finalizers", "managedFields", "selfLink", "generateName"]);
         f.skip(&["deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
         Named {
             name: f.need("name", |at| if strict { subdomain(at) } else { object_name(at) }),
             namespace: f.opt("namespace", label),
-            meta: Meta { creation_timestamp: f.opt("creationTimestamp", timestamp), ..labelled(f) },
+            meta: Meta {
+                creation_timestamp: f.opt("creationTimestamp", timestamp),
+                generation: f.opt("generation", number(0, i64::MAX)),
+                ..labelled(f)
+            },
         }
     })
 }
@@ -38,6 +42,7 @@ fn labelled(f: &mut Fields<'_>) -> Meta {
         labels: f.opt("labels", texts).unwrap_or_default(),
         annotations: f.opt("annotations", texts).unwrap_or_default(),
         creation_timestamp: None,
+        generation: None,
         owner_references: f.list("ownerReferences", 0..=64, owner),
     }
 }

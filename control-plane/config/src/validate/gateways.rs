@@ -1,12 +1,12 @@
 //! Gateways: their class, listeners that cannot be together, certificates.
 
 use super::suggest::did_you_mean;
-use crate::compile::attach::is_http;
+use crate::compile::attach::carried;
 use crate::compile::certificate;
-use crate::compile::gateway::by_port;
+use crate::compile::gateway::{by_port, is_served};
 use crate::compile::index::{BUILT_IN_CLASS, Class, Index};
 use crate::kinds::{Gateway, GatewayListener, TlsMode};
-use crate::{Object, Problem};
+use crate::{KindName, Object, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for (object, gateway) in index.gateways() {
@@ -44,21 +44,12 @@ fn listeners(index: &Index, object: &Object, gateway: &Gateway, problems: &mut V
     for (at, listener) in gateway.listeners.iter().enumerate() {
         let path = format!("spec.listeners[{at}]");
         let protocol = listener.protocol.as_str();
-        if !is_http(listener) {
+        if !is_served(listener) {
             let what = format!("protocol {protocol} is not served yet");
             let problem = Problem::warning(listener.place.clone(), format!("{path}.protocol"), what);
-            problems.push(problem.hint("HTTP and HTTPS are").of(&object.key));
-        } else if let Some((_, first)) =
-            served[&listener.port].first().filter(|(_, first)| first.protocol != listener.protocol)
-        {
-            let what = format!(
-                "port {} has protocol {} already (listener \"{}\"): this listener is not served",
-                listener.port,
-                first.protocol.as_str(),
-                first.name
-            );
-            let problem = Problem::error(listener.place.clone(), path, what);
-            problems.push(problem.hint("give each protocol a port of its own").of(&object.key));
+            problems.push(problem.hint("HTTP, HTTPS, TLS and TCP are").of(&object.key));
+        } else if !served[&listener.port].iter().any(|(own, _)| *own == at) {
+            problems.push(conflict(listener, path, served[&listener.port][0].1).of(&object.key));
         } else {
             kinds(object, &path, listener, problems);
             certificates(index, object, &path, listener, problems);
@@ -66,12 +57,30 @@ fn listeners(index: &Index, object: &Object, gateway: &Gateway, problems: &mut V
     }
 }
 
+fn conflict(listener: &GatewayListener, path: String, first: &GatewayListener) -> Problem {
+    let GatewayListener { port, protocol, place, .. } = listener;
+    let (what, hint) = match first.protocol == *protocol || listener.tls.is_some() && first.tls.is_some() {
+        true => (format!("port {port} has a TLS listener of the same hostname already"), "give it another hostname"),
+        false => {
+            let (protocol, name) = (first.protocol.as_str(), &first.name);
+            (
+                format!("port {port} has protocol {protocol} already (listener \"{name}\")"),
+                "give each protocol a port of its own",
+            )
+        }
+    };
+    Problem::error(place.clone(), path, format!("{what}: this listener is not served")).hint(hint)
+}
+
 fn kinds(object: &Object, path: &str, listener: &GatewayListener, problems: &mut Vec<Problem>) {
     for (at, kind) in listener.allowed_routes.kinds.iter().enumerate() {
-        if (kind.group.as_str(), kind.kind.as_str()) != ("gateway.networking.k8s.io", "HTTPRoute") {
-            let what = format!("routes of kind {} are not served yet", kind.kind);
+        let is_gateways = kind.group == "gateway.networking.k8s.io";
+        if !(is_gateways && carried(listener).iter().any(|carried| carried.as_str() == kind.kind)) {
+            let what = format!("a listener of protocol {} carries no {}", listener.protocol.as_str(), kind.kind);
             let path = format!("{path}.allowedRoutes.kinds[{at}]");
-            problems.push(Problem::warning(kind.place.clone(), path, what).hint("HTTPRoute is").of(&object.key));
+            let names: Vec<&str> = carried(listener).iter().map(KindName::as_str).collect();
+            let hint = format!("it carries {}", names.join(" and "));
+            problems.push(Problem::error(kind.place.clone(), path, what).hint(hint).of(&object.key));
         }
     }
 }
@@ -79,8 +88,7 @@ fn kinds(object: &Object, path: &str, listener: &GatewayListener, problems: &mut
 fn certificates(index: &Index, object: &Object, path: &str, listener: &GatewayListener, problems: &mut Vec<Problem>) {
     let Some(tls) = &listener.tls else { return };
     if tls.mode == TlsMode::Passthrough {
-        let what = "an HTTPS listener terminates TLS: mode Passthrough is for protocol TLS";
-        problems.push(Problem::error(tls.place.clone(), format!("{path}.tls.mode"), what).of(&object.key));
+        return;
     }
     if tls.certificate_refs.is_empty() {
         let what = "there is no certificate to show: this listener is not served";

@@ -11,7 +11,7 @@ use crate::{Object, Problem};
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for (object, policy) in index.rate_limit_policies() {
         for (at, target) in policy.target_refs.iter().enumerate() {
-            let expected = "write a Gateway, an HTTPRoute or a Service";
+            let expected = "write a Gateway, an HTTPRoute, a GRPCRoute or a Service";
             check_target(index, object, at, target, expected, problems);
         }
     }
@@ -61,8 +61,8 @@ fn find<'i>(index: &'i Index, namespace: &str, target: &PolicyTarget, only_servi
         index.gateways().for_each(|(object, gateway)| {
             meet(object, Some(gateway.listeners.iter().map(|listener| listener.name.as_str()).collect()));
         });
-    } else if target.is(gateway_api, "HTTPRoute") && !only_services {
-        index.routes().for_each(|(object, route)| {
+    } else if (target.is(gateway_api, "HTTPRoute") || target.is(gateway_api, "GRPCRoute")) && !only_services {
+        index.routes().filter(|(object, _)| object.key.kind.as_str() == target.kind).for_each(|(object, route)| {
             meet(object, Some(route.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()));
         });
     } else {

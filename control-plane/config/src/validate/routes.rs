@@ -1,24 +1,37 @@
-//! HTTPRoutes: whether they attach to what they name, and whether what they send to is there.
+//! Routes: whether they attach to what they name, and whether what they send to is there.
 
 use super::suggest::did_you_mean;
-use crate::compile::attach::{self, Parent, Refusal};
+use crate::compile::attach::{self, Attaching, Attachment, Refusal};
 use crate::compile::backend;
+use crate::compile::gateway::{self, Attached};
 use crate::compile::hostname::intersect;
 use crate::compile::index::Index;
 use crate::compile::rules::unsupported_backend_filter;
-use crate::kinds::{BackendTarget, HttpFilterAction, HttpRoute, HttpRule, ParentRef};
+use crate::kinds::{BackendTarget, HttpFilterAction, HttpRule, ParentRef};
 use crate::{Object, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    let attached = gateway::attachments(index);
+    for route in index.attaching() {
+        parents(index, &attached, &route, problems);
+    }
+    for (object, route) in index.layer4_routes() {
+        for (at, rule) in route.rules.iter().enumerate() {
+            for (number, backend) in rule.backend_refs.iter().enumerate() {
+                let path = format!("spec.rules[{at}].backendRefs[{number}]");
+                check_target(index, object, &path, &backend.target, problems);
+            }
+        }
+    }
     for (object, route) in index.routes() {
-        parents(index, object, route, problems);
         for (at, rule) in route.rules.iter().enumerate() {
             check_rule(index, object, at, rule, problems);
         }
     }
 }
 
-fn parents(index: &Index, object: &Object, route: &HttpRoute, problems: &mut Vec<Problem>) {
+fn parents(index: &Index, attached: &Attached<'_>, route: &Attaching<'_>, problems: &mut Vec<Problem>) {
+    let object = route.object;
     if route.parent_refs.is_empty() {
         let problem = Problem::warning(object.place.clone(), "spec.parentRefs", "the route attaches to nothing");
         problems.push(problem.hint("name a Gateway, or a Service for calls inside the mesh").of(&object.key));
@@ -27,33 +40,27 @@ fn parents(index: &Index, object: &Object, route: &HttpRoute, problems: &mut Vec
     let mut met: Vec<&str> = Vec::new();
     let mut only_services = !route.parent_refs.is_empty();
     for (at, reference) in route.parent_refs.iter().enumerate() {
-        let attached = match attach::parent(index, object, reference) {
-            Ok(Parent::Gateway(gateway_object, gateway)) => {
-                only_services = false;
-                attach::listeners(index, (gateway_object, gateway), (object, route), reference).map(|listeners| {
-                    met.extend(listeners.iter().map(|at| attach::listener_hostname(&gateway.listeners[*at])));
-                })
+        let attachment = attach::attachment(index, attached, route, reference);
+        only_services &= matches!(attachment, Ok(Attachment::Mesh));
+        match attachment {
+            Ok(Attachment::Listeners(gateway, listeners)) => {
+                met.extend(listeners.iter().map(|at| attach::listener_hostname(&gateway.listeners[*at])));
             }
-            Ok(Parent::Service(_)) => Ok(()),
+            Ok(Attachment::Mesh) | Err(Refusal::Foreign) => {}
             Err(refusal) => {
-                only_services = false;
-                Err(refusal)
+                let path = format!("spec.parentRefs[{at}]");
+                let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
+                problem.hint = hint_for_parent(index, object, reference, &refusal);
+                problems.push(problem);
             }
-        };
-        if let Err(refusal) = attached
-            && refusal != Refusal::Foreign
-        {
-            let path = format!("spec.parentRefs[{at}]");
-            let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
-            problem.hint = hint_for_parent(index, object, reference, &refusal);
-            problems.push(problem);
         }
     }
-    hostnames(object, route, &met, only_services, problems);
+    hostnames(route, &met, only_services, problems);
 }
 
 /// Host names that no listener takes, while others of the same route are taken.
-fn hostnames(object: &Object, route: &HttpRoute, met: &[&str], only_services: bool, problems: &mut Vec<Problem>) {
+fn hostnames(route: &Attaching<'_>, met: &[&str], only_services: bool, problems: &mut Vec<Problem>) {
+    let object = route.object;
     for (at, hostname) in route.hostnames.iter().enumerate() {
         let path = format!("spec.hostnames[{at}]");
         if only_services {
@@ -88,7 +95,9 @@ fn hint_for_parent(index: &Index, object: &Object, reference: &ParentRef, refusa
             Some(format!("let the listener's allowedRoutes.namespaces be from: All, or a Selector that takes {own}"))
         }
         Refusal::HostnamesDoNotMeet { .. } => Some("change spec.hostnames, or the listener's hostname".to_owned()),
-        Refusal::KindNotAllowed => Some(format!("add kind HTTPRoute to the listener of Gateway {}", reference.name)),
+        Refusal::KindNotAllowed { kind } => {
+            Some(format!("add kind {kind} to the listener of Gateway {}", reference.name))
+        }
         _ => None,
     }
 }
@@ -156,15 +165,15 @@ fn check_weights(object: &Object, path: &str, rule: &HttpRule, problems: &mut Ve
 }
 
 fn check_target(index: &Index, object: &Object, path: &str, target: &BackendTarget, problems: &mut Vec<Problem>) {
-    let Err(refusal) = backend::resolve(index, &object.key.namespace, target) else { return };
+    let Err(refusal) = backend::resolve(index, &object.key, target) else { return };
     let mut problem = Problem::error(target.place.clone(), path, refusal.to_string()).of(&object.key);
     problem.hint = match &refusal {
         backend::Refusal::NoService { namespace, name } => {
             let names: Vec<(&str, &str)> = index.services().map(|(found, _)| name_of(found)).collect();
             elsewhere("Service", namespace, name, &names)
         }
-        backend::Refusal::NotGranted { from_namespace, namespace, name } => Some(format!(
-            "write a ReferenceGrant in namespace {namespace} from HTTPRoute of {from_namespace} to Service {name}"
+        backend::Refusal::NotGranted { from_kind, from_namespace, namespace, name } => Some(format!(
+            "write a ReferenceGrant in namespace {namespace} from {from_kind} of {from_namespace} to Service {name}"
         )),
         backend::Refusal::NoPort { ports, .. } if ports.len() == 1 => Some(format!("write port: {}", ports[0])),
         _ => None,

@@ -96,11 +96,11 @@ impl Held {
         match kind {
             Kind::Listener => BTreeSet::new(),
             Kind::Cluster => {
-                let tcp = chains().filter_map(|chain| match &chain.handler {
-                    Handler::Tcp(tcp) => Some(tcp.cluster.as_str()),
-                    Handler::Http(_) => None,
+                let tcp = chains().flat_map(|chain| match &chain.handler {
+                    Handler::Tcp(tcp) => tcp.clusters.as_slice(),
+                    Handler::Http(_) => &[],
                 });
-                tcp.chain(self.targets()).collect()
+                tcp.map(|cluster| cluster.name.as_str()).chain(self.targets()).collect()
             }
             Kind::Endpoints => {
                 let by_eds = self.clusters().filter(|cluster| cluster.discovery == Discovery::Eds);

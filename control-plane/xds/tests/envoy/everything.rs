@@ -100,7 +100,7 @@ fn listeners() -> Vec<Resource> {
     let by_http = ChainMatch { application: Some(ApplicationProtocol::Http), ..Default::default() };
     let http = |table: &str| Handler::Http(HttpHandler::new(table));
     let proxy = HttpHandler { upgrades: vec!["websocket".into(), "CONNECT".into()], ..HttpHandler::new("out") };
-    let tcp = Handler::Tcp(TcpHandler { cluster: ORDER.into(), idle_timeout: None });
+    let tcp = Handler::Tcp(TcpHandler::to(ORDER, None));
     let edge = Handler::Http(HttpHandler { edge: true, ..HttpHandler::new("edge") });
     let any = ChainMatch::default;
     vec![

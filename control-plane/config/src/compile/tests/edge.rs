@@ -130,9 +130,13 @@ fn an_https_listener_has_a_chain_a_table_and_its_certificate() {
     assert_eq!(tls.secrets, ["kubernetes://infra/b", "kubernetes://infra/a"]);
     assert_eq!(tls.alpn, ["h2", "http/1.1"]);
     assert_eq!(http(&two.handler).route_table, "infra/edge|443|two");
-    assert_eq!(held.domains("infra/edge|443|one"), ["a.example"]);
+    assert_eq!(held.domains("infra/edge|443|one"), ["a.example", "*"]);
     assert!(held.routes("infra/edge|443|one", "a.example").is_empty());
-    assert_eq!(held.domains("infra/edge|443|two"), ["*", "a.example", "b.example"]);
+    assert_eq!(held.domains("infra/edge|443|two"), ["*", "b.example", "a.example"]);
+    for (table, misdirected) in [("infra/edge|443|one", "*"), ("infra/edge|443|two", "a.example")] {
+        let Action::Respond(answer) = &held.routes(table, misdirected)[0].action else { panic!("{table}") };
+        assert_eq!(answer.status, 421, "{table}");
+    }
     let secrets: Vec<_> = held.names().into_iter().filter(|name| name.starts_with("SDS")).collect();
     assert_eq!(secrets, ["SDS kubernetes://infra/a", "SDS kubernetes://infra/b"]);
 }

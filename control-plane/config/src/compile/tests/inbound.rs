@@ -46,7 +46,7 @@ fn a_tcp_port_is_opaque() {
     for port in ["name: tcp-x", "name: mysql", "name: x, appProtocol: redis"] {
         let held = sidecar(&own(port), "shop");
         let [chain] = held.listener("inbound|8000").chains.as_slice() else { panic!() };
-        assert!(matches!(&chain.handler, Handler::Tcp(tcp) if tcp.cluster == "inbound|8000||"), "{port}");
+        assert!(matches!(&chain.handler, Handler::Tcp(tcp) if tcp.clusters[0].name == "inbound|8000||"), "{port}");
         assert!(!held.names().contains(&"RDS inbound|8000||".to_owned()), "{port}");
     }
 }

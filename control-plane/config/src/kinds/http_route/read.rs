@@ -10,6 +10,13 @@ use crate::read::{
     object_name, one_of, path, port, sized, subdomain,
 };
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
+
+pub(crate) use filters::{check as check_filters, filter};
+
+/// How many a rule may have.
+pub(crate) const MATCHES: RangeInclusive<usize> = 0..=64;
+pub(crate) const BACKENDS: RangeInclusive<usize> = 0..=16;
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
@@ -19,15 +26,21 @@ pub(crate) fn read_http_route(f: &mut Fields<'_>) -> Option<HttpRoute> {
 
 fn spec(f: &mut Fields<'_>) -> HttpRoute {
     f.later("useDefaultGateways", |_| Some(()));
-    let parent_refs = f.list("parentRefs", 0..=32, parent_ref);
+    let parent_refs = parents(f);
     let hostnames = f.list("hostnames", 0..=16, |at| hostname(at).map(|name| at.at(name)));
     let rules = match f.get("rules") {
         Some(at) => at.items(1..=16, rule),
         None => vec![HttpRule { matches: vec![HttpMatch::everything(f.place())], ..HttpRule::empty(f.place()) }],
     };
-    check_parents(f, &parent_refs);
     check_rules(f, &rules);
     HttpRoute { parent_refs, hostnames, rules }
+}
+
+/// What a route of any kind attaches to.
+pub(crate) fn parents(f: &mut Fields<'_>) -> Vec<ParentRef> {
+    let parents = f.list("parentRefs", 0..=32, parent_ref);
+    check_parents(f, &parents);
+    parents
 }
 
 fn parent_ref(at: &Cursor<'_>) -> Option<ParentRef> {
@@ -60,14 +73,7 @@ fn check_parents(f: &Fields<'_>, parents: &[ParentRef]) {
 
 fn check_rules(f: &Fields<'_>, rules: &[HttpRule]) {
     const MOST_MATCHES: usize = 128;
-    let mut names = HashMap::new();
-    for rule in rules {
-        let Some(name) = &rule.name else { continue };
-        if let Some(first) = names.insert(name, rule.place.line) {
-            let message = format!("a rule is already named {name} in line {first}");
-            f.wrong_at(&rule.place, "rules", message, "rename it");
-        }
-    }
+    check_names(f, rules.iter().map(|rule| (&rule.name, &rule.place)));
     let matches: usize = rules.iter().map(|rule| rule.matches.len()).sum();
     if let (true, Some(last)) = (matches > MOST_MATCHES, rules.last()) {
         let message = format!("the rules have {matches} matches together; at most {MOST_MATCHES} are allowed");
@@ -75,8 +81,20 @@ fn check_rules(f: &Fields<'_>, rules: &[HttpRule]) {
     }
 }
 
+/// Each name of a rule once.
+pub(crate) fn check_names<'r>(f: &Fields<'_>, rules: impl Iterator<Item = (&'r Option<String>, &'r Place)>) {
+    let mut names = HashMap::new();
+    for (name, place) in rules {
+        let Some(name) = name else { continue };
+        if let Some(first) = names.insert(name, place.line) {
+            let message = format!("a rule is already named {name} in line {first}");
+            f.wrong_at(place, "rules", message, "rename it");
+        }
+    }
+}
+
 impl HttpRule {
-    fn empty(place: Place) -> Self {
+    pub(crate) fn empty(place: Place) -> Self {
         HttpRule {
             place,
             name: None,
@@ -91,7 +109,7 @@ impl HttpRule {
 }
 
 impl HttpMatch {
-    fn everything(place: Place) -> Self {
+    pub(crate) fn everything(place: Place) -> Self {
         HttpMatch {
             place,
             path: HttpPathMatch::Prefix("/".into()),
@@ -107,9 +125,9 @@ fn rule(at: &Cursor<'_>) -> Option<HttpRule> {
         let mut rule = HttpRule {
             place: f.place(),
             name: f.opt("name", subdomain),
-            matches: f.list("matches", 0..=64, one_match),
-            filters: f.list("filters", 0..=16, filters::filter),
-            backend_refs: f.list("backendRefs", 0..=16, backend_ref),
+            matches: f.list("matches", MATCHES, one_match),
+            filters: f.list("filters", 0..=16, filter),
+            backend_refs: f.list("backendRefs", BACKENDS, backend_ref),
             timeouts: f.opt("timeouts", timeouts).unwrap_or_default(),
             retry: f.opt("retry", retry::retry),
             session_persistence: f.opt("sessionPersistence", session_persistence),
@@ -117,7 +135,7 @@ fn rule(at: &Cursor<'_>) -> Option<HttpRule> {
         if rule.matches.is_empty() {
             rule.matches.push(HttpMatch::everything(f.place()));
         }
-        filters::check(f, &rule.filters);
+        check_filters(f, &rule.filters);
         check_rule(f, &rule);
         rule
     })
@@ -144,14 +162,19 @@ fn one_match(at: &Cursor<'_>) -> Option<HttpMatch> {
         let mut matches = HttpMatch {
             place: f.place(),
             path: f.opt("path", path_match).unwrap_or_else(|| HttpPathMatch::Prefix("/".into())),
-            headers: f.list("headers", 0..=16, header_match),
+            headers: header_matches(f),
             query_params: f.list("queryParams", 0..=16, query_match),
             method: f.opt("method", one_of(&METHODS.map(|method| (method, method.to_owned())))),
         };
-        keep_first(f, "headers", &mut matches.headers, |header| &header.name);
         keep_first(f, "queryParams", &mut matches.query_params, |query| &query.name);
         matches
     })
+}
+
+pub(crate) fn header_matches(f: &mut Fields<'_>) -> Vec<HttpHeaderMatch> {
+    let mut headers = f.list("headers", 0..=16, header_match);
+    keep_first(f, "headers", &mut headers, |header| &header.name);
+    headers
 }
 
 /// Of several entries of one name only the first counts, as the Gateway API says of header and parameter matches.
@@ -222,20 +245,20 @@ fn value_match(f: &mut Fields<'_>, most: usize) -> Option<HttpValueMatch> {
     }
 }
 
-fn backend_ref(at: &Cursor<'_>) -> Option<HttpBackendRef> {
+pub(crate) fn backend_ref(at: &Cursor<'_>) -> Option<HttpBackendRef> {
     at.fields(|f| {
         let backend = HttpBackendRef {
-            target: target(f),
+            target: backend_target(f),
             weight: f.opt("weight", number(0, 1_000_000)).unwrap_or(1),
-            filters: f.list("filters", 0..=16, filters::filter),
+            filters: f.list("filters", 0..=16, filter),
         };
-        filters::check(f, &backend.filters);
+        check_filters(f, &backend.filters);
         backend
     })
 }
 
 /// The fields of a reference to a backend.
-fn target(f: &mut Fields<'_>) -> BackendTarget {
+pub(crate) fn backend_target(f: &mut Fields<'_>) -> BackendTarget {
     let target = BackendTarget {
         place: f.place(),
         group: f.opt("group", group).unwrap_or_default(),

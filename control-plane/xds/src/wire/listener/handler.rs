@@ -14,7 +14,8 @@ use hcm::http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig};
 use hcm::http_filter::ConfigType;
 use prost::Name;
 use std::time::Duration;
-use weft_model::listener::{Codec, Direction, Handler, HttpHandler, TcpHandler};
+use tcp::tcp_proxy::ClusterSpecifier;
+use weft_model::listener::{Codec, Direction, Handler, HttpHandler, TcpHandler, WeightedCluster};
 
 const HTTP_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
@@ -93,9 +94,20 @@ fn encode_upgrade(upgrade: &str) -> UpgradeConfig {
 }
 
 fn encode_tcp(tcp: &TcpHandler) -> tcp::TcpProxy {
+    let weighted = |cluster: &WeightedCluster| tcp::tcp_proxy::weighted_cluster::ClusterWeight {
+        name: cluster.name.clone(),
+        weight: cluster.weight,
+        ..Default::default()
+    };
+    let specifier = match tcp.clusters.as_slice() {
+        [WeightedCluster { name, weight: 1 }] => ClusterSpecifier::Cluster(name.clone()),
+        clusters => ClusterSpecifier::WeightedClusters(tcp::tcp_proxy::WeightedCluster {
+            clusters: clusters.iter().map(weighted).collect(),
+        }),
+    };
     tcp::TcpProxy {
-        stat_prefix: tcp.cluster.clone(),
-        cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(tcp.cluster.clone())),
+        stat_prefix: tcp.clusters.first().map(|first| first.name.clone()).unwrap_or_default(),
+        cluster_specifier: Some(specifier),
         idle_timeout: parts::limit(tcp.idle_timeout),
         ..Default::default()
     }
@@ -233,14 +245,29 @@ fn decode_tcp(proxy: tcp::TcpProxy) -> Decoded<TcpHandler> {
             flush_access_log_on_connected, access_log_options, check_drain_close, max_early_data_bytes;
         refused: on_demand, metadata_match, downstream_idle_timeout, upstream_idle_timeout, hash_policy, tunneling_config, max_downstream_connection_duration, max_downstream_connection_duration_jitter_percentage, proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy, upstream_connect_mode
     });
-    let cluster = match required("cluster", cluster_specifier)? {
-        tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster) => cluster,
-        tcp::tcp_proxy::ClusterSpecifier::WeightedClusters(_) => {
-            return refuse("weighted_clusters", "is not supported by this proxy");
+    let clusters = match required("cluster", cluster_specifier)? {
+        ClusterSpecifier::Cluster(name) => vec![WeightedCluster { name, weight: 1 }],
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            each("clusters", weighted.clusters, read_weighted).at("weighted_clusters")?
         }
     };
+    if clusters.is_empty() {
+        return refuse("weighted_clusters", "is empty");
+    }
     Ok(TcpHandler {
-        cluster,
+        clusters,
         idle_timeout: parts::read_limit("idle_timeout", idle_timeout, Some(DEFAULT_IDLE_TIMEOUT))?,
     })
+}
+
+fn read_weighted(cluster: tcp::tcp_proxy::weighted_cluster::ClusterWeight) -> Decoded<WeightedCluster> {
+    apart!(cluster => tcp::tcp_proxy::weighted_cluster::ClusterWeight {
+        read: name, weight;
+        ignored: ;
+        refused: metadata_match
+    });
+    if weight == 0 {
+        return refuse("weight", "is 0");
+    }
+    Ok(WeightedCluster { name, weight })
 }

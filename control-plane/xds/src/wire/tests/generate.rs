@@ -89,7 +89,9 @@ fn chain() -> impl Strategy<Value = FilterChain> {
     let matches = (vec(word(), 0..3), any::<Option<bool>>(), application)
         .prop_map(|(server_names, tls, application)| ChainMatch { server_names, tls, application });
     let tls = (vec(name(), 0..3), vec(word(), 0..3)).prop_map(|(secrets, alpn)| TlsTermination { secrets, alpn });
-    let tcp = (name(), of(time())).prop_map(|(cluster, idle_timeout)| TcpHandler { cluster, idle_timeout });
+    let weighted = (name(), 1..=u32::MAX).prop_map(|(name, weight)| WeightedCluster { name, weight });
+    let tcp =
+        (vec(weighted, 1..4), of(time())).prop_map(|(clusters, idle_timeout)| TcpHandler { clusters, idle_timeout });
     let handler = prop_oneof![tcp.prop_map(Handler::Tcp), http().boxed().prop_map(Handler::Http)];
     (text(), matches, of(tls), handler).prop_map(|(name, matches, tls, handler)| FilterChain {
         name,

@@ -26,7 +26,7 @@ const TYPES: [(&str, &str, FilterType); 7] = [
     ("ExtensionRef", "extensionRef", FilterType::Extension),
 ];
 
-pub(super) fn filter(at: &Cursor<'_>) -> Option<HttpFilter> {
+pub(crate) fn filter(at: &Cursor<'_>) -> Option<HttpFilter> {
     at.fields(|f| {
         let kind = f.must("type", one_of(&TYPES.map(|(name, _, kind)| (name, kind))));
         let mut chosen = None;
@@ -58,7 +58,7 @@ fn action(at: &Cursor<'_>, kind: FilterType) -> Option<HttpFilterAction> {
 }
 
 /// What cannot stand together in one list of filters.
-pub(super) fn check(f: &Fields<'_>, filters: &[HttpFilter]) {
+pub(crate) fn check(f: &Fields<'_>, filters: &[HttpFilter]) {
     let mut seen = HashMap::new();
     for filter in filters {
         if matches!(filter.action, HttpFilterAction::Mirror(_) | HttpFilterAction::Extension(_)) {
@@ -145,7 +145,7 @@ fn path_modifier(at: &Cursor<'_>) -> Option<PathModifier> {
 
 fn mirror(at: &Cursor<'_>) -> Option<HttpMirror> {
     at.fields(|f| {
-        let target = f.must("backendRef", |at| at.fields(target));
+        let target = f.must("backendRef", |at| at.fields(backend_target));
         let percent = f.opt("percent", number::<u32>(0, 100)).and_then(|percent| Share::ratio(percent, 100));
         let fraction = f.opt("fraction", fraction);
         if f.has("percent") && f.has("fraction") {
