@@ -15,6 +15,9 @@ pub(crate) struct Named {
 /// `strict`: the name must be a DNS name, as it is for all kinds that are read.
 pub(crate) fn metadata(at: &Cursor<'_>, strict: bool) -> Option<Named> {
     at.fields(|f| {
+        if at.report.file.is_live {
+            f.skip_all();
+        }
         f.skip(&["uid", "resourceVersion", "generation", "finalizers", "managedFields", "selfLink", "generateName"]);
         f.skip(&["deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
         Named {
