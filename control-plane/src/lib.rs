@@ -4,7 +4,7 @@
 //! crate, which must be quick (a save is live in milliseconds), exact (a proxy hears of what concerns it, once) and
 //! hard to upset (a mistake keeps its last good version, and everything else moves on).
 //!
-//! The way of a save: `sources` hears of it and reads the file → `store` keeps of each object the last good
+//! The way of a save, or of a `kubectl apply`: `sources` hears of it and reads the file or the object → `store` keeps of each object the last good
 //! version → `pipeline` merges and compiles on one thread → `publish` gives each connected node what it means
 //! to that node → `weft-xds` sends what changed. `ledger` says each mistake once, `monitoring` answers who asks.
 //!
@@ -15,6 +15,7 @@
 //!
 //! let settings = Settings {
 //!     dirs: vec!["manifests".into()],
+//!     kubernetes: None,
 //!     xds: "127.0.0.1:15010".parse()?,
 //!     monitoring: "127.0.0.1:15014".parse()?,
 //! };
@@ -41,6 +42,8 @@ use crate::monitoring::Monitoring;
 use crate::pipeline::{Pipeline, Problems};
 use crate::publish::Publisher;
 use crate::refusals::Refusals;
+pub use crate::sources::kubernetes::Kubernetes;
+
 use crate::sources::Sources;
 use anyhow::Context as _;
 use std::net::SocketAddr;
@@ -56,6 +59,8 @@ use weft_xds::server::Status;
 pub struct Settings {
     /// Watched, with everything in them. They need not exist yet.
     pub dirs: Vec<PathBuf>,
+    /// Watched beside them.
+    pub kubernetes: Option<Kubernetes>,
     /// Where proxies ask (plain gRPC); Istio's port is 15010. Port 0: any that is free.
     pub xds: SocketAddr,
     /// Where `/ready`, `/metrics` and `/debug/…` are; Istio's port is 15014. Port 0: any that is free.
@@ -72,12 +77,16 @@ impl ControlPlane {
         ControlPlane { settings }
     }
 
-    /// Takes the two ports, without serving yet. Errors: an address cannot be listened on.
+    /// Takes the two ports, without serving yet. Errors: an address cannot be listened on, a kubeconfig cannot be used.
     pub async fn bind(self) -> anyhow::Result<Bound> {
-        let Settings { dirs, xds, monitoring } = self.settings;
+        let Settings { dirs, kubernetes, xds, monitoring } = self.settings;
+        let cluster = match kubernetes {
+            Some(kubernetes) => Some(kubernetes.client().await?),
+            None => None,
+        };
         let (xds, xds_addr) = listen(xds, "xDS").await?;
         let (monitoring, monitoring_addr) = listen(monitoring, "monitoring").await?;
-        Ok(Bound { dirs, xds, xds_addr, monitoring, monitoring_addr })
+        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr })
     }
 
     /// Serves until `shutdown`; then streams are ended and tasks waited for. Errors: those of [`ControlPlane::bind`],
@@ -97,6 +106,8 @@ async fn listen(address: SocketAddr, what: &str) -> anyhow::Result<(TcpListener,
 /// A control plane that has its ports.
 pub struct Bound {
     dirs: Vec<PathBuf>,
+    /// The API server and its name for people.
+    cluster: Option<(kube::Client, String)>,
     xds: TcpListener,
     xds_addr: SocketAddr,
     monitoring: TcpListener,
@@ -125,7 +136,8 @@ impl Bound {
         let refusals = Arc::new(Refusals::new(status.clone(), publisher.clone()));
         let (ready, is_ready) = watch::channel(false);
 
-        let (sources, stop) = Sources::new(self.dirs).context("the directories to watch")?;
+        let (sources, stop) = Sources::new(self.dirs, self.cluster.is_some()).context("the directories to watch")?;
+        let cluster = self.cluster.map(|(client, name)| sources.cluster(client, name));
         let pipeline = Pipeline::new(sources, publisher.clone(), problems.clone(), metrics.clone(), ready);
         let monitoring = Monitoring {
             ready: is_ready.clone(),
@@ -149,6 +161,13 @@ impl Bound {
             };
             ended.context("the thread that reads and compiles the configuration ended")
         };
+        let cluster = async {
+            match cluster {
+                Some(cluster) => cluster.run(over.clone()).await,
+                None => over.cancelled().await,
+            }
+            Ok(())
+        };
         let xds = xds::serve(self.xds, is_ready, publisher, status, over.clone());
         let monitoring = async {
             monitoring.run(self.monitoring, over.clone()).await;
@@ -160,11 +179,12 @@ impl Bound {
         };
         let parts = tokio::join!(
             ends_all(&over, pipeline),
+            ends_all(&over, cluster),
             ends_all(&over, xds),
             ends_all(&over, monitoring),
             ends_all(&over, refusals)
         );
-        parts.0.and(parts.1).and(parts.2).and(parts.3)
+        parts.0.and(parts.1).and(parts.2).and(parts.3).and(parts.4)
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a change on disk to the proxies: read, merge, compile, publish, check, in one thread and in that order.
+//! From a change on disk or in a cluster to the proxies: read, merge, compile, publish, check, in one thread and in that order.
 //!
 //! One thread, because order is the point: a later save must never be overtaken by an earlier one. Nothing here
 //! waits for a proxy, and nothing that a file says can end the loop.
@@ -34,6 +34,7 @@ pub(crate) struct Pipeline {
     sources: Sources,
     store: Store,
     directories: Vec<Problem>,
+    cluster: Vec<Problem>,
     ledger: Ledger,
     /// The world that was published last.
     world: Option<World>,
@@ -56,6 +57,7 @@ impl Pipeline {
             sources,
             store: Store::default(),
             directories: Vec::new(),
+            cluster: Vec::new(),
             ledger: Ledger::default(),
             world: None,
             publisher,
@@ -75,18 +77,27 @@ impl Pipeline {
     fn step(&mut self, changes: Changes) {
         let start = Instant::now();
         let files = changes.files.len();
+        let mut is_news = self.world.is_none();
         for (name, change) in changes.files {
-            self.store.apply(&name, change);
+            is_news |= self.store.apply(&name, change);
         }
         if let Some(directories) = changes.directories {
             self.directories = directories;
+            is_news = true;
+        }
+        if let Some(cluster) = changes.cluster {
+            self.cluster = cluster;
+            is_news = true;
+        }
+        if !is_news {
+            return;
         }
         let (world, problems) = self.store.world();
-        // Without a directory there is no configuration, and proxies keep what they have.
+        // Without its sources there is no configuration, and proxies keep what they have.
         let is_live = (self.world.is_some() || self.sources.is_there()) && self.go_live(&world, files, start);
         // Only now: no request waits for what is said of its route.
-        let directories = self.directories.iter().cloned();
-        self.tell(directories.chain(problems).chain(check(&world)).collect());
+        let sources = self.directories.iter().chain(&self.cluster).cloned();
+        self.tell(sources.chain(problems).chain(check(&world)).collect());
         if is_live {
             self.world = Some(world);
         }

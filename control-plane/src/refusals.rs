@@ -100,8 +100,10 @@ fn problem(kind: &str, name: &str, text: &str, origin: Option<&Origin>) -> Probl
     let what = if name.is_empty() { kind.to_owned() } else { format!("{kind} \"{name}\"") };
     let message = format!("proxies refuse what this became ({what}): {text}");
     let Some(origin) = origin else { return Problem::error(Place::new("", 1, 1), "", message) };
-    let (file, line) = origin.place.rsplit_once(':').unwrap_or((&origin.place, "1"));
-    let place = Place::new(file, line.parse().unwrap_or(1), 1);
+    let place = match origin.place.rsplit_once(':') {
+        Some((file, line)) => Place::new(file, line.parse().unwrap_or(1), 1),
+        None => Place::new(origin.place.as_str(), 0, 0),
+    };
     let (object, path) = object(&origin.object);
     let problem = Problem::error(place, path, message);
     match &object {

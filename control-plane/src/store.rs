@@ -28,15 +28,25 @@ struct File {
 }
 
 impl Store {
-    pub(crate) fn apply(&mut self, name: &Arc<str>, change: Change) {
+    /// Returns whether anything may have changed by it.
+    pub(crate) fn apply(&mut self, name: &Arc<str>, change: Change) -> bool {
         let before = self.files.remove(name);
         let file = match change {
             Change::Text(text) => File::read(name, &text, before),
+            Change::Read(parsed) => match before {
+                // a cluster touches objects all the time in ways that mean nothing here
+                Some(before) if before.says(&parsed) => {
+                    self.files.insert(name.clone(), before);
+                    return false;
+                }
+                before => File::of(parsed, before),
+            },
             Change::Unreadable(problem) => File::keep_all(before, problem),
             Change::Vanished => File::weaken(before),
-            Change::Removed => return,
+            Change::Removed => return before.is_some(),
         };
         self.files.insert(name.clone(), file);
+        true
     }
 
     /// What is in force, and everything that is wrong with the files, in themselves and with each other.
@@ -55,10 +65,7 @@ impl Store {
 impl File {
     fn read(name: &str, text: &str, before: Option<File>) -> File {
         match catch_unwind(AssertUnwindSafe(|| weft_config::read(name, text))) {
-            Ok(parsed) => {
-                let kept = before.map_or_else(Vec::new, |before| before.kept_beside(&parsed));
-                File { parsed, kept, trouble: None }
-            }
+            Ok(parsed) => File::of(parsed, before),
             // A bug of ours must not take the others' configuration down.
             Err(_) => {
                 let problem = Problem::error(Place::new(name, 1, 1), "", "reading this file failed inside Weft")
@@ -66,6 +73,16 @@ impl File {
                 File::keep_all(before, problem)
             }
         }
+    }
+
+    fn of(parsed: Parsed, before: Option<File>) -> File {
+        let kept = before.map_or_else(Vec::new, |before| before.kept_beside(&parsed));
+        File { parsed, kept, trouble: None }
+    }
+
+    /// Whether it says just this already.
+    fn says(&self, parsed: &Parsed) -> bool {
+        self.trouble.is_none() && self.parsed == *parsed
     }
 
     fn keep_all(before: Option<File>, trouble: Problem) -> File {

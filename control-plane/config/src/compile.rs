@@ -21,6 +21,7 @@ mod inbound;
 pub(crate) mod index;
 mod layer4;
 mod locality;
+mod node;
 mod outbound;
 mod policy;
 mod precedence;
@@ -95,6 +96,7 @@ impl Mesh {
     /// What one data plane holds, in make-before-break order and then by name. A gateway gets only the clusters that its routes
     /// send to; a gateway whose Gateway object is gone, or not ours, gets nothing.
     pub fn for_node(&self, node: &Node) -> Vec<Resource> {
+        let node = &*node::identify(&self.index, node);
         let mut resources = match node.role {
             Role::Gateway => self.for_gateway(node),
             Role::Sidecar => self.for_sidecar(node),

@@ -27,5 +27,5 @@ pub use merge::{World, merge};
 pub use object::{Body, Key, KindName, Meta, Object, OwnerReference};
 pub use place::{At, Place};
 pub use problem::{Problem, Severity};
-pub use read::{BadDocument, MAX_DOCUMENTS, MAX_FILE_BYTES, Parsed, read};
+pub use read::{BadDocument, MAX_DOCUMENTS, MAX_FILE_BYTES, Parsed, read, read_object};
 pub use validate::validate;

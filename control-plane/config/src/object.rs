@@ -150,6 +150,8 @@ pub struct Meta {
     pub creation_timestamp: Option<i64>,
     /// Counts the edits of what is asked for; only a cluster writes it.
     pub generation: Option<i64>,
+    /// Tells it from an earlier one of its name; only a cluster writes it.
+    pub uid: Option<String>,
     pub owner_references: Vec<OwnerReference>,
 }
 

@@ -1,4 +1,4 @@
-//! From a file's text to its objects and its problems.
+//! From a file's text, or an API server's object, to objects and problems.
 //!
 //! Documents are cut apart at their `---` lines before anything is parsed, so that a syntax error ends with
 //! its document. Each is read as a whole whatever is wrong in it. An object with an error is left out, and its name is given
@@ -21,7 +21,7 @@ pub(crate) use meta::template_metadata;
 pub(crate) use scalars::*;
 pub(crate) use suggest::{quoted_hint, suggestion};
 
-use crate::tree::{self, Mark, Node};
+use crate::tree::{self, Mark, NOWHERE, Node};
 use crate::{Key, Object, Place, Problem};
 use documents::Document;
 use report::{File, MAX_FILE_PROBLEMS, Report};
@@ -69,6 +69,32 @@ pub fn read(file: &str, text: &str) -> Parsed {
     }
     for document in documents {
         reading.document(&document);
+    }
+    reading.finish()
+}
+
+/// Reads one object of an API server. `name` stands for a file's: `shop/httproute/orders`. What is wrong has no lines.
+///
+/// A cluster may be newer than Weft: of Kubernetes' own kinds, and in `metadata`, fields that nobody here knows are passed over.
+pub fn read_object(name: &str, object: &serde_json::Value) -> Parsed {
+    let file = File::live(name.into(), known::is_plain(object["apiVersion"].as_str().unwrap_or_default()));
+    let mut reading = Reading { file, parsed: Parsed::default(), unlisted: 0 };
+    let report = Report::new(&reading.file);
+    let mut allowance = reading.file.allowance.get();
+    let place = report.place(NOWHERE);
+    match tree::from_json(object, &mut allowance) {
+        Ok(root) => {
+            let outcome = known::object(&Cursor::root(&report, &root));
+            reading.settle(report, place, outcome);
+        }
+        Err(fault) => {
+            report.push(Problem { hint: fault.hint, ..Problem::error(place.clone(), fault.path, fault.message) });
+            let text = |pointer| object.pointer(pointer).and_then(serde_json::Value::as_str);
+            let key = text("/apiVersion").zip(text("/kind")).zip(text("/metadata/name"));
+            let key =
+                key.and_then(|((version, kind), name)| known::key(version, kind, text("/metadata/namespace"), name));
+            reading.settle(report, place, Outcome::Bad(key));
+        }
     }
     reading.finish()
 }

@@ -1,4 +1,4 @@
-//! A YAML document as a tree in which every node knows its place.
+//! A document as a tree in which every node knows its place.
 //!
 //! serde stops at the first mistake and forgets where values stood, so documents are read through this small tree instead.
 //!
@@ -6,10 +6,12 @@
 //! reader was given, aliases included; so whoever walks it by recursion is safe.
 
 mod build;
+mod json;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use build::parse;
+pub(crate) use json::{NOWHERE, from_json};
 
 use std::rc::Rc;
 

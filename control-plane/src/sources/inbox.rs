@@ -1,4 +1,4 @@
-//! What the watcher heard, until somebody asks.
+//! What the watchers heard, until somebody asks.
 //!
 //! The operating system tells of one save in several events and of a thousand saves in thousands. Read after
 //! each, and a burst would be compiled over and over; wait too long, and a save is live late. So events gather here,
@@ -6,11 +6,18 @@
 //!
 //! Memory is bounded: past [`MOST_PATHS`] the entries give way to one "look at everything".
 
+mod cluster;
+
+pub(crate) use cluster::ClusterNews;
+
+use super::Change;
+use cluster::ClusterInbox;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use weft_config::Problem;
 
 /// Events that pause for so long are a batch.
 pub(crate) const QUIET: Duration = Duration::from_millis(5);
@@ -83,7 +90,11 @@ struct Gathering {
 
 impl Gathering {
     fn ripe_at(self) -> Instant {
-        (self.last + QUIET).min(self.first + LONGEST)
+        self.ripe_after(QUIET, LONGEST)
+    }
+
+    fn ripe_after(self, quiet: Duration, longest: Duration) -> Instant {
+        (self.last + quiet).min(self.first + longest)
     }
 }
 
@@ -91,6 +102,7 @@ impl Gathering {
 struct Inner {
     batch: Batch,
     gathering: Option<Gathering>,
+    cluster: ClusterInbox,
     stopped: bool,
 }
 
@@ -118,12 +130,35 @@ impl Inbox {
         self.changed.notify_one();
     }
 
+    /// What became of an object of the cluster. The later word counts.
+    pub(crate) fn hear_cluster(&self, name: Arc<str>, change: Change, now: Instant) {
+        self.lock().cluster.hear(name, change, now);
+        self.changed.notify_one();
+    }
+
+    /// The cluster has told all that it has. Before that nothing of it is taken.
+    pub(crate) fn cluster_is_listed(&self, now: Instant) {
+        self.lock().cluster.is_listed(now);
+        self.changed.notify_one();
+    }
+
+    /// Everything that is wrong with the cluster; told at once.
+    pub(crate) fn cluster_problems(&self, problems: Vec<Problem>) {
+        self.lock().cluster.problems(problems);
+        self.changed.notify_one();
+    }
+
+    /// What is ripe of the cluster, which may be nothing.
+    pub(crate) fn take_cluster(&self, now: Instant) -> ClusterNews {
+        self.lock().cluster.take(now)
+    }
+
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
 
-    /// Waits for a batch, at most until `deadline`: then what is ripe, which may be nothing. `None` once stopped.
+    /// Waits for a batch or for news of the cluster, at most until `deadline`: then what is ripe, which may be nothing. `None` once stopped.
     pub(crate) fn take(&self, deadline: Instant) -> Option<Batch> {
         let mut inner = self.lock();
         loop {
@@ -136,10 +171,11 @@ impl Inbox {
                 inner.gathering = None;
                 return Some(std::mem::take(&mut inner.batch));
             }
-            if deadline <= now {
+            let cluster_at = inner.cluster.ripe_at(now);
+            if deadline <= now || cluster_at.is_some_and(|at| at <= now) {
                 return Some(Batch::default());
             }
-            let wait = ripe_at.map_or(deadline, |at| at.min(deadline)) - now;
+            let wait = ripe_at.into_iter().chain(cluster_at).fold(deadline, Instant::min) - now;
             inner = self.changed.wait_timeout(inner, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

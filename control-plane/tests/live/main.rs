@@ -298,6 +298,7 @@ async fn a_port_that_is_taken_is_said_with_its_purpose() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = weft_control_plane::Settings {
         dirs: vec![],
+        kubernetes: None,
         xds: taken.local_addr().unwrap(),
         monitoring: "127.0.0.1:0".parse().unwrap(),
     };

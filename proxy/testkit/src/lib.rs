@@ -1,5 +1,6 @@
 //! What tests of the data path stand on: upstreams that do as they are told, clients that see every
-//! byte, a throwaway CA, real peers of other makes, a constant load, and a whole mesh in one process.
+//! byte, a throwaway CA, real peers of other makes, a real Kubernetes API server, a constant load, and a
+//! whole mesh in one process.
 //!
 //! A test of a proxy is only as honest as its two ends. So the ends here record what truly came
 //! (headers as seen, counts of connections and of requests at once), can misbehave on demand, and
@@ -11,10 +12,12 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests may fail as a test does")]
 
 pub mod client;
+pub mod kubernetes;
 pub mod load;
 pub mod mesh;
 pub mod peers;
 pub mod raw;
+pub mod relay;
 pub mod tls;
 pub mod upstream;
 

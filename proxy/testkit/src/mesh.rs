@@ -81,6 +81,7 @@ impl Mesh {
     pub async fn start_control_plane(&mut self) {
         let settings = weft_control_plane::Settings {
             dirs: vec![self.manifests()],
+            kubernetes: None,
             xds: self.control_plane(),
             monitoring: self.block.address(1, 15014),
         };

@@ -92,7 +92,7 @@ pub fn debian(package: &str, program: &str) -> PathBuf {
 }
 
 /// `target/peers` of the workspace whose test this is.
-fn home() -> PathBuf {
+pub(crate) fn home() -> PathBuf {
     let program = std::env::current_exe().expect("a running program has a path");
     let target = program.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
     target.expect("tests run from cargo's target directory").join("peers")

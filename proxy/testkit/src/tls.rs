@@ -37,6 +37,19 @@ impl Ca {
         Certificate { chain_pem: leaf.pem() + &self.pem(), key_pem: key.serialize_pem() }
     }
 
+    /// A new certificate for a client: common name and organizations are a Kubernetes user and its groups.
+    pub fn issue_user(&self, name: &str, organizations: &[&str]) -> Certificate {
+        let mut params = CertificateParams::new(vec![]).expect("no names");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        for organization in organizations {
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, *organization);
+        }
+        let key = KeyPair::generate().expect("the provider makes keys");
+        let leaf = params.signed_by(&key, &self.0).expect("the CA may sign");
+        Certificate { chain_pem: leaf.pem() + &self.pem(), key_pem: key.serialize_pem() }
+    }
+
     pub fn pem(&self) -> String {
         self.0.pem()
     }

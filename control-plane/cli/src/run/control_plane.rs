@@ -5,9 +5,9 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use weft_control_plane::{ControlPlane, Settings};
+use weft_control_plane::{ControlPlane, Kubernetes, Settings};
 
-/// Watch directories of YAML, compile them, push the result to proxies over xDS
+/// Watch directories of YAML or a cluster, compile them, push the result to proxies over xDS
 ///
 /// What is wrong in a document is said with its file and line (here in the log, at
 /// /debug/problems, and by `weft check`), and keeps that document's last good version in force;
@@ -15,12 +15,29 @@ use weft_control_plane::{ControlPlane, Settings};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   weft control-plane --dir manifests
+  weft control-plane --kubernetes
+  weft control-plane --kubernetes --kubeconfig ~/.kube/config --context staging
   weft control-plane --dir manifests --dir /etc/weft --xds 127.0.0.1:15010
   curl http://127.0.0.1:15014/debug/syncz")]
 pub(crate) struct ControlPlaneArgs {
     /// A directory to watch, with all below it; may be given more than once, and may appear later.
-    #[arg(long = "dir", env = "WEFT_DIRS", value_delimiter = ':', required = true, value_name = "DIR")]
+    #[arg(
+        long = "dir",
+        env = "WEFT_DIRS",
+        value_delimiter = ':',
+        value_name = "DIR",
+        required_unless_present = "kubernetes"
+    )]
     dirs: Vec<PathBuf>,
+    /// Watch a cluster: the one that this Pod runs in, or that of the kubeconfig
+    #[arg(long, env = "WEFT_KUBERNETES")]
+    kubernetes: bool,
+    /// The kubeconfig to use; without it the Pod's own ServiceAccount, then $KUBECONFIG and ~/.kube/config
+    #[arg(long, requires = "kubernetes", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; without it the current one
+    #[arg(long, requires = "kubernetes", value_name = "NAME")]
+    context: Option<String>,
     /// Where proxies get their configuration (delta ADS, plain gRPC).
     #[arg(long, env = "WEFT_XDS", default_value = "127.0.0.1:15010", value_name = "ADDR")]
     xds: SocketAddr,
@@ -32,7 +49,8 @@ pub(crate) struct ControlPlaneArgs {
 #[tokio::main]
 pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let shutdown = until_signal()?;
-    let settings = Settings { dirs: args.dirs, xds: args.xds, monitoring: args.monitoring };
+    let kubernetes = args.kubernetes.then_some(Kubernetes { kubeconfig: args.kubeconfig, context: args.context });
+    let settings = Settings { dirs: args.dirs, kubernetes, xds: args.xds, monitoring: args.monitoring };
     ControlPlane::new(settings).run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

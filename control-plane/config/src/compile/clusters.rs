@@ -13,10 +13,7 @@ use weft_model::{Endpoint, Origin, cluster};
 
 pub(crate) fn origin(object: &Object, inside: &str) -> Origin {
     let separator = if inside.is_empty() { "" } else { " " };
-    Origin {
-        place: format!("{}:{}", object.place.file, object.place.line),
-        object: format!("{}{separator}{inside}", object.key),
-    }
+    Origin { place: object.place.without_column(), object: format!("{}{separator}{inside}", object.key) }
 }
 
 /// Which service a cluster stands for.

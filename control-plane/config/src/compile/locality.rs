@@ -24,17 +24,18 @@ const SCALE: u64 = 10_000;
 
 /// Where an endpoint runs: by its Pod's labels, else its machine's, and for the zone what its slice says first.
 pub(crate) fn of_endpoint(index: &Index, endpoint: &SliceEndpoint, pod: Option<&Object>) -> Locality {
-    let of_machine = endpoint.node_name.as_ref().and_then(|name| index.machine_labels(name));
-    let of_pod = pod.map(|pod| &pod.meta.labels);
+    let known = of_labels(index, endpoint.node_name.as_deref(), pod.map(|pod| &pod.meta.labels));
+    Locality { zone: endpoint.zone.clone().unwrap_or(known.zone), ..known }
+}
+
+/// By a Pod's labels, else by those of the machine that it runs on.
+pub(crate) fn of_labels(index: &Index, machine: Option<&str>, of_pod: Option<&Labels>) -> Locality {
+    let of_machine = machine.and_then(|name| index.machine_labels(name));
     let find = |name: &str| {
         let labels = [of_pod, of_machine];
-        labels.into_iter().flatten().find_map(|labels| labels.get(name)).cloned()
+        labels.into_iter().flatten().find_map(|labels| labels.get(name)).cloned().unwrap_or_default()
     };
-    Locality {
-        region: find(REGION).unwrap_or_default(),
-        zone: endpoint.zone.clone().or_else(|| find(ZONE)).unwrap_or_default(),
-        sub_zone: find(SUB_ZONE).unwrap_or_default(),
-    }
+    Locality { region: find(REGION), zone: find(ZONE), sub_zone: find(SUB_ZONE) }
 }
 
 /// Where a data plane runs, by its own word, else by its labels.

@@ -60,7 +60,7 @@ impl Compiled {
 fn compile_rule(index: &Index, object: &Object, at: usize, rule: &HttpRule) -> Route {
     let key = &object.key;
     let mut origin = origin(object, &format!("rules[{at}]"));
-    origin.place = format!("{}:{}", rule.place.file, rule.place.line);
+    origin.place = rule.place.without_column();
     let name = rule.name.clone().unwrap_or_else(|| format!("{}/{}/{at}", key.namespace, key.name));
     let mut route = Route { origin, ..Route::all(name, action(index, key, rule)) };
     route.rate_limits = rate_limits::of_rule(index, key, rule.name.as_deref());

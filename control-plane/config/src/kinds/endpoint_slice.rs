@@ -1,7 +1,7 @@
 //! `discovery.k8s.io/v1` EndpointSlice: the addresses behind a Service.
 
 use super::Transport;
-use crate::read::{Cursor, Fields, boolean, ip, one_of, port, subdomain, text, transport};
+use crate::read::{Cursor, Fields, boolean, ip, one_of, port, subdomain, text, texts, transport};
 use crate::{Meta, Place};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -86,13 +86,16 @@ pub(crate) fn read_endpoint_slice(f: &mut Fields<'_>) -> Option<EndpointSlice> {
 fn endpoint(at: &Cursor<'_>, kind: Option<AddressType>) -> Option<SliceEndpoint> {
     at.fields(|f| {
         f.skip(&["hints", "deprecatedTopology"]);
+        // v1beta1 has no nodeName (before 1.20) and no zone, but this
+        let topology = f.opt("topology", texts).unwrap_or_default();
+        let of_topology = |name: &str| topology.get(name).cloned();
         SliceEndpoint {
             place: f.place(),
             addresses: f.list("addresses", 1..=100, |at| address(at, kind?)),
             conditions: f.opt("conditions", conditions).unwrap_or(Conditions::READY),
             hostname: f.opt("hostname", text),
-            node_name: f.opt("nodeName", text),
-            zone: f.opt("zone", text),
+            node_name: f.opt("nodeName", text).or_else(|| of_topology("kubernetes.io/hostname")),
+            zone: f.opt("zone", text).or_else(|| of_topology("topology.kubernetes.io/zone")),
             pod: f.opt("targetRef", pod_reference).flatten(),
         }
     })

@@ -23,6 +23,8 @@ pub struct PodSpec {
     pub service_account_name: Option<String>,
     /// Default 30 s.
     pub termination_grace_period: Option<Duration>,
+    /// Where a cluster put it.
+    pub node_name: Option<String>,
 }
 
 impl PodSpec {
@@ -119,7 +121,7 @@ pub(crate) fn pod_spec(at: &Cursor<'_>) -> Option<PodSpec> {
     at.fields(|f| {
         f.skip(&["activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "dnsConfig", "dnsPolicy"]);
         f.skip(&["enableServiceLinks", "ephemeralContainers", "hostAliases", "hostIPC", "hostNetwork", "hostPID"]);
-        f.skip(&["hostUsers", "hostname", "hostnameOverride", "imagePullSecrets", "initContainers", "nodeName"]);
+        f.skip(&["hostUsers", "hostname", "hostnameOverride", "imagePullSecrets", "initContainers"]);
         f.skip(&[
             "nodeSelector",
             "os",
@@ -143,6 +145,7 @@ pub(crate) fn pod_spec(at: &Cursor<'_>) -> Option<PodSpec> {
             containers: f.list("containers", 1..=1000, container),
             service_account_name: f.opt("serviceAccountName", subdomain),
             termination_grace_period: f.opt("terminationGracePeriodSeconds", seconds(0)),
+            node_name: f.opt("nodeName", text),
         }
     })
 }

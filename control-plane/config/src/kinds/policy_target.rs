@@ -28,8 +28,8 @@ pub(crate) fn policy_targets(f: &mut Fields<'_>, sections: bool) -> Vec<PolicyTa
     let mut seen = HashMap::new();
     for target in &targets {
         let PolicyTarget { place, group, kind, name, section_name } = target;
-        if let Some(first) = seen.insert((group, kind, name, section_name), place.line) {
-            let message = format!("{kind} {name} is already a target in line {first}");
+        if let Some(first) = seen.insert((group, kind, name, section_name), place.words()) {
+            let message = format!("{kind} {name} is already a target {first}");
             f.wrong_at(place, "targetRefs", message, "remove one of the two");
         }
     }

@@ -83,8 +83,8 @@ fn spec(f: &mut Fields<'_>) -> RateLimitPolicy {
     };
     let mut names = HashMap::new();
     for limit in &policy.limits {
-        if let Some(first) = names.insert(&limit.name, limit.place.line) {
-            let message = format!("a limit is already named {} in line {first}", limit.name);
+        if let Some(first) = names.insert(&limit.name, limit.place.words()) {
+            let message = format!("a limit is already named {} {first}", limit.name);
             f.wrong_at(&limit.place, "limits", message, "rename it");
         }
     }

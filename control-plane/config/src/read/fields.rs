@@ -284,7 +284,7 @@ impl<'a> Fields<'a> {
     }
 
     fn report_unknown(&self) {
-        if self.all_known {
+        if self.all_known || self.cursor.report.file.is_lenient {
             return;
         }
         for entry in self.entries.iter().filter(|entry| !self.asked.iter().any(|name| **name == *entry.key)) {

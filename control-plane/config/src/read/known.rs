@@ -55,7 +55,11 @@ static KINDS: &[Known] = &[
     of("", "Secret", Read(&["v1"], |f| kinds::read_secret(f).map(Body::Secret))),
     of("", "ConfigMap", Read(&["v1"], |f| kinds::read_config_map(f).map(Body::ConfigMap))),
     of("", "Pod", Read(&["v1"], |f| kinds::read_pod(f).map(Body::Pod))),
-    of("discovery.k8s.io", "EndpointSlice", Read(&["v1"], |f| kinds::read_endpoint_slice(f).map(Body::EndpointSlice))),
+    of(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        Read(&["v1", "v1beta1"], |f| kinds::read_endpoint_slice(f).map(Body::EndpointSlice)),
+    ),
     of("apps", "Deployment", Read(&["v1"], |f| kinds::read_deployment(f).map(Body::Deployment))),
     cluster(
         GATEWAY,
@@ -162,6 +166,11 @@ static KINDS: &[Known] = &[
 /// `networking.istio.io/v1` → group and version; the core group has only a version.
 fn parts(api_version: &str) -> (&str, &str) {
     api_version.rsplit_once('/').unwrap_or(("", api_version))
+}
+
+/// Whether it is of a group that says nothing of traffic's policy, where more fields than we know do no harm.
+pub(super) fn is_plain(api_version: &str) -> bool {
+    matches!(parts(api_version).0, "" | "apps" | "discovery.k8s.io")
 }
 
 fn find(group: &str, kind: &str) -> Found {

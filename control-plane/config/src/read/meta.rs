@@ -15,7 +15,10 @@ pub(crate) struct Named {
 /// `strict`: the name must be a DNS name, as it is for all kinds that are read.
 pub(crate) fn metadata(at: &Cursor<'_>, strict: bool) -> Option<Named> {
     at.fields(|f| {
-        f.skip(&["uid", "resourceVersion", "finalizers", "managedFields", "selfLink", "generateName"]);
+        if at.report.file.is_live {
+            f.skip_all();
+        }
+        f.skip(&["resourceVersion", "finalizers", "managedFields", "selfLink", "generateName"]);
         f.skip(&["deletionTimestamp", "deletionGracePeriodSeconds", "clusterName"]);
         Named {
             name: f.need("name", |at| if strict { subdomain(at) } else { object_name(at) }),
@@ -23,6 +26,7 @@ pub(crate) fn metadata(at: &Cursor<'_>, strict: bool) -> Option<Named> {
             meta: Meta {
                 creation_timestamp: f.opt("creationTimestamp", timestamp),
                 generation: f.opt("generation", number(0, i64::MAX)),
+                uid: f.opt("uid", text),
                 ..labelled(f)
             },
         }
@@ -43,6 +47,7 @@ fn labelled(f: &mut Fields<'_>) -> Meta {
         annotations: f.opt("annotations", texts).unwrap_or_default(),
         creation_timestamp: None,
         generation: None,
+        uid: None,
         owner_references: f.list("ownerReferences", 0..=64, owner),
     }
 }

@@ -23,6 +23,10 @@ const EXPRESSION_LIMIT_BYTES: usize = 1 << 20;
 /// Shared by the documents of a file.
 pub(crate) struct File {
     name: Arc<str>,
+    /// An API server holds it, and has made it whole.
+    pub(crate) is_live: bool,
+    /// Fields that nobody knows are passed over.
+    pub(crate) is_lenient: bool,
     /// How many more values its trees may have.
     pub(crate) allowance: Cell<usize>,
     /// What is wrong with the expressions that it has: what, and what to do.
@@ -34,7 +38,16 @@ pub(crate) type Fault = (String, &'static str);
 
 impl File {
     pub(crate) fn new(name: Arc<str>) -> Rc<Self> {
-        Rc::new(File { name, allowance: Cell::new(MAX_NODES), expressions: RefCell::default() })
+        Rc::new(File::with(name, false, false))
+    }
+
+    /// Of an API server.
+    pub(crate) fn live(name: Arc<str>, is_lenient: bool) -> Rc<Self> {
+        Rc::new(File::with(name, true, is_lenient))
+    }
+
+    fn with(name: Arc<str>, is_live: bool, is_lenient: bool) -> Self {
+        File { name, is_live, is_lenient, allowance: Cell::new(MAX_NODES), expressions: RefCell::default() }
     }
 
     fn expression(&self, written: &str) -> Option<Fault> {

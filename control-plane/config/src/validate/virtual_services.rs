@@ -84,7 +84,7 @@ fn check_delegate<'i>(
     for (at, unmet) in service.http.iter().enumerate().filter(|(_, of_delegate)| !meets(route, of_delegate)) {
         let what = format!("has a match that is not within those of {} {path}: this route is left out", object.key);
         let problem = Problem::warning(unmet.place.clone(), format!("spec.http[{at}].match"), what);
-        let hint = format!("narrow it to what {}:{} hands on", route.place.file, route.place.line);
+        let hint = format!("narrow it to what {} hands on", route.place.without_column());
         problems.push(problem.hint(hint).of(&of_delegate.key));
     }
     Some(&of_delegate.key)

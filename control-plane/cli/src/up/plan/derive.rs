@@ -57,7 +57,7 @@ fn gateway(body: &kinds::Gateway) -> Gateway {
         port: listener.port,
         tls: listener.protocol != ListenerProtocol::Http && listener.protocol != ListenerProtocol::Tcp,
         hostname: listener.hostname.as_ref().map(|h| h.as_str().to_owned()),
-        place: format!("{}:{}", listener.place.file, listener.place.line),
+        place: listener.place.without_column(),
     };
     Gateway { listeners: body.listeners.iter().map(listener).collect() }
 }

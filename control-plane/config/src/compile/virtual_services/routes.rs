@@ -92,10 +92,7 @@ fn compile(index: &Index, rule: &Rule<'_>, entry: Option<&VirtualMatch>, listeni
         response_headers: edits(&route.headers.response),
         cors: route.cors.as_ref().map(compile_cors),
         fault: route.fault.map(|fault| Fault { delay: fault.delay, abort: fault.abort, max_active: None }),
-        origin: Origin {
-            place: format!("{}:{}", route.place.file, route.place.line),
-            object: format!("{key} http[{}]", rule.at),
-        },
+        origin: Origin { place: route.place.without_column(), object: format!("{key} http[{}]", rule.at) },
         ..Route::all(name, action)
     };
     if let Some(entry) = entry {

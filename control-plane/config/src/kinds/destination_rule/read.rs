@@ -48,8 +48,8 @@ fn subset(at: &Cursor<'_>) -> Option<Subset> {
 fn check_subsets(f: &Fields<'_>, subsets: &[Subset]) {
     let mut seen = HashMap::new();
     for subset in subsets {
-        if let Some(first) = seen.insert(&subset.name, subset.place.line) {
-            let message = format!("a subset is already named {} in line {first}", subset.name);
+        if let Some(first) = seen.insert(&subset.name, subset.place.words()) {
+            let message = format!("a subset is already named {} {first}", subset.name);
             f.wrong_at(&subset.place, "subsets", message, "rename it");
         }
     }
@@ -67,8 +67,8 @@ fn traffic_policy(at: &Cursor<'_>) -> Option<TrafficPolicy> {
         let mut seen = HashMap::new();
         for (number, settings) in &policy.ports {
             let place = settings.place.as_ref().unwrap_or(&f.cursor.place()).clone();
-            if let Some(first) = seen.insert(number, place.line) {
-                let message = format!("port {number} already has its settings in line {first}");
+            if let Some(first) = seen.insert(number, place.words()) {
+                let message = format!("port {number} already has its settings {first}");
                 f.wrong_at(&place, "portLevelSettings", message, "join the two");
             }
         }

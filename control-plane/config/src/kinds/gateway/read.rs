@@ -48,13 +48,13 @@ fn address(at: &Cursor<'_>) -> Option<GatewayAddress> {
 fn check_unique(f: &Fields<'_>, listeners: &[GatewayListener]) {
     let (mut names, mut doors) = (HashMap::new(), HashMap::new());
     for listener in listeners {
-        if let Some(first) = names.insert(&listener.name, listener.place.line) {
-            let message = format!("a listener is already named {} in line {first}", listener.name);
+        if let Some(first) = names.insert(&listener.name, listener.place.words()) {
+            let message = format!("a listener is already named {} {first}", listener.name);
             f.wrong_at(&listener.place, "listeners", message, "rename it");
         }
         let door = (listener.port, &listener.protocol, &listener.hostname);
-        if let Some(first) = doors.insert(door, listener.place.line) {
-            let message = format!("the listener in line {first} has the same port, protocol and hostname");
+        if let Some(first) = doors.insert(door, listener.place.words()) {
+            let message = format!("the listener {first} has the same port, protocol and hostname");
             f.wrong_at(&listener.place, "listeners", message, "give it another hostname or port");
         }
     }

@@ -60,8 +60,8 @@ fn check_parents(f: &Fields<'_>, parents: &[ParentRef]) {
     let mut seen = HashMap::new();
     for parent in parents {
         let ParentRef { place, group, kind, namespace, name, section_name, port } = parent;
-        if let Some(first) = seen.insert((group, kind, namespace, name, section_name, port), place.line) {
-            let message = format!("{kind} {name} is already a parent in line {first}; a cluster refuses that");
+        if let Some(first) = seen.insert((group, kind, namespace, name, section_name, port), place.words()) {
+            let message = format!("{kind} {name} is already a parent {first}; a cluster refuses that");
             f.warn_at(place, "parentRefs", message, "remove one of the two, or name another sectionName or port");
         }
         if group == GATEWAY_GROUP && kind == "Service" {
@@ -86,8 +86,8 @@ pub(crate) fn check_names<'r>(f: &Fields<'_>, rules: impl Iterator<Item = (&'r O
     let mut names = HashMap::new();
     for (name, place) in rules {
         let Some(name) = name else { continue };
-        if let Some(first) = names.insert(name, place.line) {
-            let message = format!("a rule is already named {name} in line {first}");
+        if let Some(first) = names.insert(name, place.words()) {
+            let message = format!("a rule is already named {name} {first}");
             f.wrong_at(place, "rules", message, "rename it");
         }
     }

@@ -51,8 +51,8 @@ fn gateway(at: &Cursor<'_>) -> Option<String> {
 fn check_hosts(f: &mut Fields<'_>, service: &VirtualService) {
     let mut seen = HashMap::new();
     for host in &service.hosts {
-        if let Some(first) = seen.insert(&host.value, host.place.line) {
-            f.wrong_at(&host.place, "hosts", format!("{} already stands in line {first}", host.value), "remove it");
+        if let Some(first) = seen.insert(&host.value, host.place.words()) {
+            f.wrong_at(&host.place, "hosts", format!("{} already stands {first}", host.value), "remove it");
         }
     }
     let of_mesh = service.gateways.is_empty() || service.gateways.iter().any(|gateway| gateway.value == MESH);
@@ -78,15 +78,15 @@ fn check_routes(f: &mut Fields<'_>, service: &VirtualService) {
     let mut names = HashMap::new();
     for route in &service.http {
         let Some(name) = &route.name else { continue };
-        if let Some(first) = names.insert(name, route.place.line) {
-            let message = format!("a route is already named {name} in line {first}");
+        if let Some(first) = names.insert(name, route.place.words()) {
+            let message = format!("a route is already named {name} {first}");
             f.warn_at(&route.place, "http", message, "rename it");
         }
     }
     let everything = service.http.iter().position(|route| route.matches.is_empty() && !is_delegate(&route));
     let unreached = everything.and_then(|at| Some((&service.http[at], service.http.get(at + 1)?)));
     if let Some((first, next)) = unreached {
-        let message = format!("is never reached: the route in line {} takes every request", first.place.line);
+        let message = format!("is never reached: the route {} takes every request", first.place.words());
         f.warn_at(&next.place, "http", message, "move it up, or give that one a `match`");
     }
 }

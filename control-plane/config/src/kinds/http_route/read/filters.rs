@@ -64,8 +64,8 @@ pub(crate) fn check(f: &Fields<'_>, filters: &[HttpFilter]) {
         if matches!(filter.action, HttpFilterAction::Mirror(_) | HttpFilterAction::Extension(_)) {
             continue;
         }
-        if let Some(first) = seen.insert(discriminant(&filter.action), filter.place.line) {
-            let message = format!("a filter of this type already stands in line {first}");
+        if let Some(first) = seen.insert(discriminant(&filter.action), filter.place.words()) {
+            let message = format!("a filter of this type already stands {first}");
             f.wrong_at(&filter.place, "filters", message, "join the two in one filter");
         }
     }

@@ -1,5 +1,6 @@
 //! Real directories and real events. Tests wait for what has to come, never for a time.
 
+use super::super::{Sources, Stop};
 use super::*;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::mpsc::{Receiver, channel};
@@ -34,12 +35,12 @@ impl Watching {
         Watching::start_with(|_| {}, directories, prepare)
     }
 
-    fn start_with(set: impl FnOnce(&mut Sources), directories: &[&str], prepare: impl FnOnce(&Path)) -> Watching {
+    fn start_with(set: impl FnOnce(&mut Directories), directories: &[&str], prepare: impl FnOnce(&Path)) -> Watching {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let directories = directories.iter().map(|name| directory.path().join(name)).collect();
-        let (mut sources, stop) = Sources::new(directories).unwrap();
-        set(&mut sources);
+        let (mut sources, stop) = Sources::new(directories, false).unwrap();
+        set(&mut sources.directories);
         let (sender, changes) = channel();
         let thread = std::thread::spawn(move || {
             while let Some(changes) = sources.next() {
@@ -84,6 +85,7 @@ impl Watching {
                     State::Text(text)
                 }
                 Change::Unreadable(problem) => State::Unreadable(problem.to_string()),
+                Change::Read(parsed) => panic!("a directory reads nothing by itself: {parsed:?}"),
                 Change::Vanished => State::Vanished,
                 Change::Removed => {
                     self.files.remove(&inside);
@@ -389,12 +391,12 @@ fn a_directory_that_may_not_be_read_keeps_what_it_said() {
 fn a_lost_event_is_made_good_by_the_next_look() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("a.yaml"), "1").unwrap();
-    let (mut sources, _stop) = Sources::new(vec![directory.path().to_owned()]).unwrap();
-    sources.watcher = None;
+    let (mut sources, _stop) = Sources::new(vec![directory.path().to_owned()], false).unwrap();
+    sources.directories.watcher = None;
     assert_eq!(sources.next().unwrap().files.len(), 1);
     fs::write(directory.path().join("a.yaml"), "2").unwrap();
     // The time of the next look is brought forward instead of waited for.
-    sources.next_scan = Instant::now();
+    sources.directories.next_scan = Instant::now();
     let changes = sources.next().unwrap();
     assert!(matches!(&changes.files[..], [(_, Change::Text(text))] if text == "2"), "{changes:?}");
 }
