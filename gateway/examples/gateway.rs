@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
             workload: name.clone(),
             labels: [("app".to_owned(), name.clone())].into(),
             app_address: None,
+            interception: false,
             locality: Default::default(),
         },
         control_plane: control_plane.clone(),

@@ -111,7 +111,7 @@ impl Snapshot {
             let discovered = match spec.discovery {
                 Discovery::Eds => inputs.held.get(Kind::Endpoints, name),
                 Discovery::Dns { .. } => inputs.resolved.get(name),
-                Discovery::Static(_) | Discovery::Forward => None,
+                Discovery::Static(_) | Discovery::Forward | Discovery::OriginalDestination => None,
             };
             let source = ClusterSource { cluster: resource.clone(), endpoints: discovered.cloned() };
             let old = previous.clusters.get(name);

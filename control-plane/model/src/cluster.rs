@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::health_check::HealthCheck;
 use crate::outlier::OutlierDetection;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// Istio's default is 10 s, Envoy's 5 s.
     pub connect_timeout: Duration,
+    /// Where connections come from, as whoever accepts or redirects them sees it: the first of the endpoint's family. Empty: as
+    /// the system chooses.
+    pub bind_source: Vec<IpAddr>,
     pub pool: Pool,
     pub breakers: CircuitBreakers,
     /// `None`: nobody is ejected.
@@ -40,6 +44,7 @@ impl Cluster {
             balancing: Balancing::default(),
             protocol: Protocol::Http1,
             connect_timeout: Duration::from_secs(10),
+            bind_source: Vec::new(),
             pool: Pool::default(),
             breakers: CircuitBreakers::default(),
             outlier: None,
@@ -63,6 +68,8 @@ pub enum Discovery {
     },
     /// Whatever authority the request itself names (Envoy's dynamic forward proxy): pass-through.
     Forward,
+    /// Wherever the caller's connection was going before it was redirected here (Envoy's ORIGINAL_DST).
+    OriginalDestination,
 }
 
 /// Which HTTP the upstream is spoken to.

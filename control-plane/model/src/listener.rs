@@ -15,12 +15,27 @@ pub enum Direction {
     Edge,
 }
 
+/// How connections come to a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Binding {
+    /// By a socket of its own.
+    #[default]
+    Socket,
+    /// By a socket to which connections to other addresses were redirected: each goes to the [`Binding::Handed`] listener of
+    /// its original destination, and without one to this listener's own chains (Envoy's `use_original_dst`).
+    OriginalDestination,
+    /// Only from an [`Binding::OriginalDestination`] listener of the same direction (Envoy's `bind_to_port: false`). An unspecified
+    /// address stands for every address, of either family, that no other listener has.
+    Handed,
+}
+
 /// One listening socket. The first chain whose [`ChainMatch`] fits best serves the connection
 /// (most specific server name first, as Envoy's filter chain match); with none it is closed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
+    pub binding: Binding,
     pub direction: Direction,
     pub chains: Vec<FilterChain>,
     /// How long to wait for the bytes that tell the protocol before treating the connection as

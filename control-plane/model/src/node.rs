@@ -30,6 +30,9 @@ pub struct Node {
     /// Where the workload's own program listens when that is not the pod's address (a sidecar
     /// without interception); ports are kept. `None`: the loopback address.
     pub app_address: Option<IpAddr>,
+    /// The pod's connections are redirected to the sidecar (Istio's `INTERCEPTION_MODE`); without, the sidecar
+    /// is an explicit proxy.
+    pub interception: bool,
     /// Where it runs.
     pub locality: Locality,
 }

@@ -33,6 +33,7 @@ fn node(role: Role, name: &str) -> Node {
         workload: name.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     }
 }

@@ -37,6 +37,7 @@ fn node(pod: &str, nack: Option<(&str, &str, &str)>) -> NodeStatus {
         workload: pod.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     };
     let last_nack = nack.map(|(kind, name, text)| NackStatus {

@@ -81,6 +81,7 @@ pub(crate) fn node(role: Role, name: &str, namespace: &str) -> Node {
         workload: name.into(),
         labels: BTreeMap::from([("app".into(), name.into())]),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn view(cluster: &LiveCluster, now: Now) -> ClusterView {
             Discovery::Static(_) => "STATIC",
             Discovery::Dns { .. } => "STRICT_DNS",
             Discovery::Forward => "FORWARD",
+            Discovery::OriginalDestination => "ORIGINAL_DST",
         }
         .into(),
         balancer: match spec.balancer {

@@ -183,6 +183,7 @@ impl Mesh {
             workload: name.to_owned(),
             labels: [("app".to_owned(), name.to_owned())].into(),
             app_address: None,
+            interception: false,
             locality: Default::default(),
         }
     }
@@ -197,6 +198,7 @@ impl Mesh {
             workload: pod.workload.clone(),
             labels: [("app".to_owned(), pod.workload.clone()), ("version".to_owned(), "v1".to_owned())].into(),
             app_address: Some(pod.app.into()),
+            interception: false,
             locality: Default::default(),
         };
         let plane = Plane::start(node, self.control_plane(), self.dir.path()).await;

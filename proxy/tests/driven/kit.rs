@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use weft_model::balancer::Balancer;
 use weft_model::cluster::Discovery;
 use weft_model::health_check::{HealthCheck, Probe};
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, Route, Target, VirtualHost};
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
@@ -95,6 +95,7 @@ impl Driven {
         Resource::Listener(Listener {
             name: "listener".into(),
             address: self.address,
+            binding: Binding::Socket,
             direction: Direction::Outbound,
             chains: vec![chain],
             detect_timeout: None,
@@ -136,6 +137,7 @@ fn node() -> Node {
         workload: "edge".into(),
         labels: Default::default(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     }
 }

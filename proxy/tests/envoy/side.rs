@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler, Listener};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, Listener};
 use weft_testkit::{Client, eventually};
 
 pub(crate) const ROUTE_TABLE: &str = "side";
@@ -61,6 +61,7 @@ fn listener(address: SocketAddr) -> Listener {
     Listener {
         name: LISTENER.into(),
         address,
+        binding: Binding::Socket,
         direction: Direction::Outbound,
         chains: vec![chain],
         detect_timeout: None,

@@ -48,6 +48,7 @@ fn node() -> Node {
         workload: "order".into(),
         labels: BTreeMap::from([("app".into(), "order".into()), ("version".into(), "v2".into())]),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     }
 }

@@ -132,6 +132,7 @@ impl ProxyArgs {
             namespace: self.namespace,
             labels: self.labels.into_iter().collect(),
             app_address: self.app_address,
+            interception: false,
             locality: Default::default(),
         };
         self.data_plane.settings(node)
@@ -148,6 +149,7 @@ impl GatewayArgs {
             workload: self.name,
             labels: BTreeMap::new(),
             app_address: None,
+            interception: false,
             locality: Default::default(),
         };
         self.data_plane.settings(node)

@@ -13,6 +13,7 @@ fn proxy(role: Role, pod: &str) -> NodeStatus {
         workload: pod.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     };
     let kind = KindStatus { wanted: 3, acked: 3, in_sync: true, last_ack_at_ms: Some(5_000), ..KindStatus::default() };

@@ -22,7 +22,7 @@ use crate::{Key, KindName, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
 use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Action, Respond, Route, VirtualHost};
 use weft_model::{Listener, RouteTable, Secret};
@@ -63,6 +63,7 @@ impl Plan {
         self.ports.iter().map(move |(port, plan)| Listener {
             name: plan.name.clone(),
             address: SocketAddr::new(address, *port),
+            binding: Binding::Socket,
             direction: Direction::Edge,
             chains: plan.chains.clone(),
             detect_timeout: Some(DETECT_TIMEOUT),

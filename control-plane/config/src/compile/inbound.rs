@@ -13,7 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use weft_model::cluster::Discovery;
 use weft_model::endpoint::Workload;
-use weft_model::listener::{ApplicationProtocol, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TcpHandler};
+use weft_model::listener::{
+    ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TcpHandler,
+};
 use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Route, VirtualHost};
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
@@ -126,6 +128,7 @@ fn of_port(
     let listener = Listener {
         name: format!("inbound|{number}"),
         address: SocketAddr::new(node.address, number),
+        binding: Binding::Socket,
         direction: Direction::Inbound,
         chains,
         detect_timeout: Some(DETECT_TIMEOUT),

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use weft_model::cluster::{Discovery, Protocol};
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
 use weft_model::{Cluster, Endpoints, Listener, Origin, RouteTable};
@@ -121,6 +121,7 @@ pub(crate) fn listener(address: IpAddr) -> Listener {
     Listener {
         name: "outbound".into(),
         address: SocketAddr::new(address, PORT),
+        binding: Binding::Socket,
         direction: Direction::Outbound,
         chains: vec![FilterChain {
             name: "http".into(),

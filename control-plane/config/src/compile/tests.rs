@@ -38,6 +38,7 @@ fn node(role: Role, namespace: &str, workload: &str) -> Node {
         workload: workload.into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     }
 }

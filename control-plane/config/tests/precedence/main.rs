@@ -54,6 +54,7 @@ fn compile(yaml: &str) -> BTreeMap<u16, Table> {
         workload: "edge".into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     };
     let resources = Mesh::compile(&world).for_node(&node);

@@ -38,6 +38,7 @@ fn replica() -> Replica {
         workload: "edge".into(),
         labels: BTreeMap::new(),
         app_address: None,
+        interception: false,
         locality: Default::default(),
     });
     replica.open();

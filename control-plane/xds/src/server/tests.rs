@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Delt
 use envoy_types::pb::google::rpc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::route::VirtualHost;
 use weft_model::{Cluster, Endpoints, Kind, Listener, Resource, RouteTable};
 
@@ -27,6 +27,7 @@ fn listener(name: &str) -> Resource {
     Resource::Listener(Listener {
         name: name.into(),
         address: "127.0.0.1:80".parse().unwrap(),
+        binding: Binding::Socket,
         direction: Direction::Edge,
         chains: vec![chain],
         detect_timeout: None,

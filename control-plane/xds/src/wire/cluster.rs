@@ -1,13 +1,14 @@
 //! Clusters.
 //!
-//! What is in the modules below has its normal forms there. [`Discovery::Forward`] has no balancer of its own: it comes back with
-//! the default one. Only localities of [`Discovery::Eds`] have weights, so elsewhere they are ignored.
+//! What is in the modules below has its normal forms there. [`Discovery::Forward`] and [`Discovery::OriginalDestination`] have no
+//! balancer of their own: they come back with the default one. Only localities of [`Discovery::Eds`] have weights, so elsewhere they are ignored.
 
 mod balancer;
 mod breakers;
 mod health_check;
 mod http;
 mod outlier;
+mod source;
 
 use super::parts::{self, At, Decoded, ISTIO, WEFT, apart, each, refuse, required};
 use super::{DecodeError, endpoint, ours};
@@ -49,6 +50,7 @@ pub(super) fn encode(cluster: &Cluster) -> cds::Cluster {
         circuit_breakers: Some(breakers::encode(&cluster.breakers)),
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode),
         health_checks: cluster.health_checks.iter().take(1).map(health_check::encode).collect(),
+        upstream_bind_config: source::encode(&cluster.bind_source),
         upstream_connection_options: http::connection_options(&cluster.pool),
         metadata: parts::metadata([(ISTIO, service(&cluster.service)), (WEFT, our_metadata(cluster))]),
         ..Default::default()
@@ -79,7 +81,7 @@ fn our_metadata(cluster: &Cluster) -> Vec<ours::Field> {
     {
         fields.push(ours::field(MORE_HEALTH_CHECKS, &more));
     }
-    if cluster.discovery != Discovery::Forward {
+    if balances(&cluster.discovery) {
         let (balancer, fails_on_panic) = balancer::ours(cluster.balancer, &balancing(cluster));
         fields.extend(balancer.map(|balancer| ours::field(BALANCER, &balancer)));
         fields.extend(fails_on_panic.map(|fails| ours::field(FAILS_ON_PANIC, &fails)));
@@ -87,7 +89,16 @@ fn our_metadata(cluster: &Cluster) -> Vec<ours::Field> {
     fields
 }
 
+/// Whether there is a choice among endpoints.
+fn balances(discovery: &Discovery) -> bool {
+    !matches!(discovery, Discovery::Forward | Discovery::OriginalDestination)
+}
+
 fn encode_discovery(cluster: &Cluster, encoded: &mut cds::Cluster) {
+    if !balances(&cluster.discovery) {
+        encoded.lb_policy = LbPolicy::ClusterProvided as i32;
+        (encoded.lb_config, encoded.common_lb_config) = (None, None);
+    }
     let kind = match &cluster.discovery {
         Discovery::Eds => {
             encoded.eds_cluster_config =
@@ -103,9 +114,8 @@ fn encode_discovery(cluster: &Cluster, encoded: &mut cds::Cluster) {
             encoded.dns_lookup_family = DnsLookupFamily::V4Preferred as i32;
             DiscoveryType::StrictDns
         }
+        Discovery::OriginalDestination => DiscoveryType::OriginalDst,
         Discovery::Forward => {
-            encoded.lb_policy = LbPolicy::ClusterProvided as i32;
-            (encoded.lb_config, encoded.common_lb_config) = (None, None);
             encoded.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
                 name: FORWARD.into(),
                 typed_config: Some(parts::pack(&forward_config())),
@@ -151,13 +161,13 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
     apart!(cluster => cds::Cluster {
         read: name, connect_timeout, lb_policy, lb_config, cluster_discovery_type, eds_cluster_config, load_assignment,
             typed_extension_protocol_options, circuit_breakers, outlier_detection, health_checks, common_lb_config,
-            upstream_connection_options, metadata;
+            upstream_bind_config, upstream_connection_options, metadata;
         ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout,
             dns_refresh_rate, dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, wait_for_warm_on_init,
             cleanup_interval, close_connections_on_host_health_failure,
             ignore_health_on_host_removal, track_timeout_budgets, track_cluster_stats, preconnect_policy,
             lrs_server, lrs_report_endpoint_metrics;
-        refused: transport_socket_matches, transport_socket_matcher, max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, upstream_bind_config, lb_subset_config, transport_socket, protocol_selection, filters, load_balancing_policy, upstream_config, connection_pool_per_downstream_connection, queuing_policies
+        refused: transport_socket_matches, transport_socket_matcher, max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, lb_subset_config, transport_socket, protocol_selection, filters, load_balancing_policy, upstream_config, connection_pool_per_downstream_connection, queuing_policies
     });
     if name.is_empty() {
         return refuse("name", "is empty");
@@ -165,9 +175,15 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
     let metadata = metadata.as_ref();
     let discovery = read_discovery(&name, cluster_discovery_type, eds_cluster_config, load_assignment)?;
     let http = http::decode(typed_extension_protocol_options)?;
-    let (balancer, balancing) = if discovery == Discovery::Forward {
+    let (balancer, balancing) = if !balances(&discovery) {
         if lb_policy != LbPolicy::ClusterProvided as i32 {
-            return refuse("lb_policy", "only CLUSTER_PROVIDED goes with a dynamic forward proxy");
+            return refuse(
+                "lb_policy",
+                "only CLUSTER_PROVIDED goes with a dynamic forward proxy or an original destination",
+            );
+        }
+        if lb_config.is_some() {
+            return refuse("lb_config", "is not supported where the request or its connection names the endpoint");
         }
         (Balancer::default(), Balancing::default())
     } else {
@@ -192,6 +208,7 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
         balancing,
         connect_timeout: connect_timeout
             .map_or(Ok(DEFAULT_CONNECT_TIMEOUT), |timeout| parts::read_duration("connect_timeout", timeout))?,
+        bind_source: upstream_bind_config.map_or(Ok(Vec::new()), source::decode).at("upstream_bind_config")?,
         pool: http::with_keepalive(http.pool, upstream_connection_options).at("upstream_connection_options")?,
         breakers: breakers::decode(circuit_breakers, ours::read(metadata, TRIP)?).at("circuit_breakers")?,
         outlier,
@@ -238,9 +255,8 @@ fn read_discovery(
             Ok(Discovery::Static(endpoints))
         }
         DiscoveryType::StrictDns => read_dns(required("load_assignment", assignment)?).at("load_assignment"),
-        DiscoveryType::LogicalDns | DiscoveryType::OriginalDst => {
-            refuse("type", format!("{} is not supported by this proxy", kind.as_str_name()))
-        }
+        DiscoveryType::OriginalDst => Ok(Discovery::OriginalDestination),
+        DiscoveryType::LogicalDns => refuse("type", format!("{} is not supported by this proxy", kind.as_str_name())),
     }
 }
 

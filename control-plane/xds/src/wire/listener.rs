@@ -13,14 +13,18 @@ use super::{Any, DecodeError};
 use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::google::protobuf as pb;
 use lds::listener_filter::ConfigType;
 use prost::{Message, Name};
 use std::time::Duration;
 use weft_model::Listener;
-use weft_model::listener::{ApplicationProtocol, ChainMatch, Direction, FilterChain, TlsTermination};
+use weft_model::listener::{ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, TlsTermination};
 
+const YES: pb::BoolValue = pb::BoolValue { value: true };
+const NO: pb::BoolValue = pb::BoolValue { value: false };
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const TLS: &str = "tls";
 const CLEAR: &str = "raw_buffer";
@@ -38,6 +42,8 @@ pub(super) fn encode(listener: &Listener) -> lds::Listener {
     lds::Listener {
         name: listener.name.clone(),
         address: parts::address(listener.address),
+        use_original_dst: (listener.binding == Binding::OriginalDestination).then_some(YES),
+        bind_to_port: (listener.binding == Binding::Handed).then_some(NO),
         filter_chains: listener.chains.iter().map(|chain| encode_chain(chain, listener.direction)).collect(),
         listener_filters: inspectors(&listener.chains),
         listener_filters_timeout: parts::limit(listener.detect_timeout),
@@ -128,11 +134,8 @@ pub(super) fn decode(listener: lds::Listener) -> Decoded<Listener> {
     if name.is_empty() {
         return refuse("name", "is empty");
     }
-    if bind_to_port.is_some_and(|bind| !bind.value) {
-        return refuse("bind_to_port", "false is not supported by this proxy");
-    }
-    if parts::is_true(&transparent) || parts::is_true(&use_original_dst) {
-        return refuse("transparent", "and `use_original_dst` are not supported by this proxy");
+    if parts::is_true(&transparent) {
+        return refuse("transparent", "is not supported by this proxy");
     }
     each("listener_filters", listener_filters, check_inspector)?;
     let mut chains = each("filter_chains", filter_chains, decode_chain)?;
@@ -142,6 +145,7 @@ pub(super) fn decode(listener: lds::Listener) -> Decoded<Listener> {
     Ok(Listener {
         name,
         address: parts::read_address("address", Some(required("address", address)?))?,
+        binding: read_binding(bind_to_port.is_none_or(|bind| bind.value), parts::is_true(&use_original_dst))?,
         direction: read_direction(traffic_direction)?,
         chains,
         detect_timeout: parts::read_limit(
@@ -150,6 +154,15 @@ pub(super) fn decode(listener: lds::Listener) -> Decoded<Listener> {
             Some(DEFAULT_DETECT_TIMEOUT),
         )?,
     })
+}
+
+fn read_binding(binds: bool, redirected: bool) -> Decoded<Binding> {
+    match (binds, redirected) {
+        (true, false) => Ok(Binding::Socket),
+        (true, true) => Ok(Binding::OriginalDestination),
+        (false, false) => Ok(Binding::Handed),
+        (false, true) => refuse("use_original_dst", "goes only with a listener that binds to its port"),
+    }
 }
 
 fn read_direction(direction: i32) -> Decoded<Direction> {
@@ -161,9 +174,10 @@ fn read_direction(direction: i32) -> Decoded<Direction> {
     }
 }
 
-/// This proxy inspects whenever a chain needs it, so the filters themselves say nothing new.
+/// This proxy inspects whenever a chain needs it, and always knows a connection's original destination, so the filters
+/// themselves say nothing new.
 fn check_inspector(filter: lds::ListenerFilter) -> Decoded<()> {
-    let known = [TlsInspector::type_url(), HttpInspector::type_url()];
+    let known = [TlsInspector::type_url(), HttpInspector::type_url(), OriginalDst::type_url()];
     match filter.config_type {
         Some(ConfigType::TypedConfig(config)) if known.contains(&config.type_url) => Ok(()),
         _ => refuse("", format!("the listener filter `{}` is not supported by this proxy", filter.name)),

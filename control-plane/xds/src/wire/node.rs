@@ -12,6 +12,9 @@ use weft_model::node::Role;
 const WORKLOAD_NAME: &str = "WORKLOAD_NAME";
 const NAMESPACE: &str = "NAMESPACE";
 const LABELS: &str = "LABELS";
+const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
+/// nftables' or iptables' REDIRECT.
+const REDIRECT: &str = "REDIRECT";
 const APP_ADDRESS: &str = "APP_ADDRESS";
 
 pub fn encode(node: &Node) -> core::Node {
@@ -23,6 +26,9 @@ pub fn encode(node: &Node) -> core::Node {
     ];
     if let Some(address) = node.app_address {
         fields.push((APP_ADDRESS, parts::string(address.to_string())));
+    }
+    if node.interception {
+        fields.push((INTERCEPTION_MODE, parts::string(REDIRECT)));
     }
     core::Node {
         id: node.id(),
@@ -61,8 +67,19 @@ pub fn decode(node: &core::Node) -> Result<Node, DecodeError> {
         pod,
         labels: read_labels(node),
         app_address,
+        interception: read_interception(parts::text_at(metadata, INTERCEPTION_MODE))?,
         locality: endpoint::read_locality(node.locality.clone()),
     })
+}
+
+fn read_interception(mode: &str) -> Decoded<bool> {
+    match mode {
+        "" | "NONE" => Ok(false),
+        REDIRECT => Ok(true),
+        other => {
+            refuse("node.metadata.INTERCEPTION_MODE", format!("`{other}` is not supported; use {REDIRECT} or NONE"))
+        }
+    }
 }
 
 fn read_id(id: &str) -> Decoded<(Role, IpAddr, String, String)> {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
 use weft_model::route::VirtualHost;
 use weft_model::{Cluster, Endpoint, Endpoints, Kind, Listener, Node, Resource, RouteTable};
@@ -25,6 +25,7 @@ pub(crate) fn node(pod: &str) -> Node {
         workload: "order".into(),
         labels: BTreeMap::from([("app".into(), "order".into())]),
         app_address: Some("127.0.2.2".parse().unwrap()),
+        interception: false,
         locality: Default::default(),
     }
 }
@@ -46,6 +47,7 @@ pub(crate) fn listener(name: &str) -> Resource {
     Resource::Listener(Listener {
         name: name.into(),
         address: "127.0.0.1:80".parse().unwrap(),
+        binding: Binding::Socket,
         direction: Direction::Outbound,
         chains: vec![chain],
         detect_timeout: None,

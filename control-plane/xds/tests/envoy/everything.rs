@@ -7,7 +7,8 @@ use std::time::Duration;
 use weft_model::cluster::{Balancer, Cluster, Discovery, Protocol, Service};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Workload};
 use weft_model::listener::{
-    ApplicationProtocol, ChainMatch, Direction, FilterChain, Handler, HttpHandler, Listener, TcpHandler, TlsTermination,
+    ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, Listener, TcpHandler,
+    TlsTermination,
 };
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect,
@@ -27,7 +28,7 @@ pub(crate) struct Backends {
 pub(crate) fn everything(backends: &Backends) -> Vec<Resource> {
     let mut resources = clusters(backends.order);
     resources.extend(resilience::clusters(SocketAddr::new(backends.order.ip(), 1)));
-    resources.extend(listeners());
+    resources.extend(listeners().into_iter().map(Resource::Listener));
     resources.push(Resource::Secret(Secret {
         name: SECRET.into(),
         certificate_chain: backends.certificate.chain_pem.clone(),
@@ -74,6 +75,9 @@ fn clusters(order: SocketAddr) -> Vec<Resource> {
     let mut forward = Cluster::new("PassthroughCluster");
     forward.discovery = Discovery::Forward;
     forward.protocol = Protocol::Downstream;
+    let mut redirected = Cluster::new("InboundPassthroughCluster");
+    redirected.discovery = Discovery::OriginalDestination;
+    redirected.bind_source = vec![[127, 0, 0, 6].into(), std::net::Ipv6Addr::from(6).into()];
     let nowhere = SocketAddr::new(order.ip(), 1);
     let members = vec![
         endpoint(order, Health::Healthy),
@@ -82,7 +86,7 @@ fn clusters(order: SocketAddr) -> Vec<Resource> {
     ];
     let endpoints =
         Resource::Endpoints(Endpoints { cluster: ORDER.into(), endpoints: members, ..Endpoints::default() });
-    [by_eds, fixed, http2, named, forward].into_iter().map(Resource::Cluster).chain([endpoints]).collect()
+    [by_eds, fixed, http2, named, forward, redirected].into_iter().map(Resource::Cluster).chain([endpoints]).collect()
 }
 
 fn endpoint(address: SocketAddr, health: Health) -> Endpoint {
@@ -91,7 +95,7 @@ fn endpoint(address: SocketAddr, health: Health) -> Endpoint {
     Endpoint { health, workload, ..Endpoint::at(address) }
 }
 
-fn listeners() -> Vec<Resource> {
+fn listeners() -> Vec<Listener> {
     let tls = |secrets: &[&str]| {
         let secrets = secrets.iter().map(|name| name.to_string()).collect();
         Some(TlsTermination { secrets, alpn: vec!["h2".into(), "http/1.1".into()] })
@@ -117,19 +121,29 @@ fn listeners() -> Vec<Resource> {
         listener(
             "in",
             Direction::Inbound,
-            vec![chain("http", by_http, None, http("edge")), chain("tcp", any(), None, tcp)],
+            vec![chain("http", by_http, None, http("edge")), chain("tcp", any(), None, tcp.clone())],
         ),
+        bound(
+            Binding::OriginalDestination,
+            listener("virtual", Direction::Outbound, vec![chain("", any(), None, tcp.clone())]),
+        ),
+        bound(Binding::Handed, listener("handed", Direction::Outbound, vec![chain("", any(), None, tcp)])),
     ]
 }
 
-fn listener(name: &str, direction: Direction, chains: Vec<FilterChain>) -> Resource {
-    Resource::Listener(Listener {
+fn listener(name: &str, direction: Direction, chains: Vec<FilterChain>) -> Listener {
+    Listener {
         name: name.into(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        binding: Binding::Socket,
         direction,
         chains,
         detect_timeout: Some(Duration::from_secs(1)),
-    })
+    }
+}
+
+fn bound(binding: Binding, listener: Listener) -> Listener {
+    Listener { binding, ..listener }
 }
 
 fn chain(name: &str, matches: ChainMatch, tls: Option<TlsTermination>, handler: Handler) -> FilterChain {

@@ -59,6 +59,7 @@ impl Ours {
                 workload: "ours".into(),
                 labels: BTreeMap::new(),
                 app_address: None,
+                interception: false,
                 locality: Locality::default(),
             },
             control_plane: control.address.to_string(),

@@ -26,8 +26,10 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
 
 pub(super) fn node() -> impl Strategy<Value = Node> {
     let labels = proptest::collection::btree_map(name(), text(), 0..4);
-    (any::<bool>(), any::<IpAddr>(), word(), word(), word(), labels, of(any::<IpAddr>()), cluster::locality()).prop_map(
-        |(sidecar, address, pod, namespace, workload, labels, app_address, locality)| Node {
+    let flags = (any::<bool>(), any::<bool>());
+    (flags, any::<IpAddr>(), word(), word(), word(), labels, of(any::<IpAddr>()), cluster::locality()).prop_map(
+        |((sidecar, interception), address, pod, namespace, workload, labels, app_address, locality)| Node {
+            interception,
             role: if sidecar { Role::Sidecar } else { Role::Gateway },
             address,
             pod: format!("{pod}.{pod}"),
@@ -68,10 +70,13 @@ fn origin() -> impl Strategy<Value = Origin> {
 
 fn listener() -> impl Strategy<Value = Listener> {
     let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound), Just(Direction::Edge)];
-    (name(), any::<SocketAddr>().prop_map(plain), direction, vec(chain().boxed(), 0..3), of(time())).prop_map(
-        |(name, address, direction, chains, detect_timeout)| Listener {
+    let binding = prop_oneof![Just(Binding::Socket), Just(Binding::OriginalDestination), Just(Binding::Handed)];
+    let at = (any::<SocketAddr>().prop_map(plain), binding);
+    (name(), at, direction, vec(chain().boxed(), 0..3), of(time())).prop_map(
+        |(name, (address, binding), direction, chains, detect_timeout)| Listener {
             name,
             address,
+            binding,
             direction,
             chains,
             detect_timeout,

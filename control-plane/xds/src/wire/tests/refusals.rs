@@ -4,12 +4,14 @@ mod policies;
 
 use crate::wire::{Any, decode, encode};
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::google::protobuf::BoolValue;
 use prost::{Message, Name};
-use weft_model::listener::{ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::route::{Action, Forward, Route, VirtualHost};
 use weft_model::{Cluster, Listener, Resource, RouteTable};
 
@@ -26,6 +28,7 @@ fn listener() -> Resource {
     Resource::Listener(Listener {
         name: "l".into(),
         address: "127.0.0.1:80".parse().unwrap(),
+        binding: Binding::Socket,
         direction: Direction::Edge,
         chains: vec![chain],
         detect_timeout: None,
@@ -93,6 +96,26 @@ fn a_field_outside_the_subset_is_refused_by_its_path() {
         cluster.lb_subset_config = Some(Default::default());
     });
     assert_eq!(said, "lb_subset_config: is not supported by this proxy");
+}
+
+#[test]
+fn who_binds_to_no_port_has_nothing_to_hand_on() {
+    let said = refusal(listener(), |listener: &mut lds::Listener| {
+        listener.bind_to_port = Some(BoolValue { value: false });
+        listener.use_original_dst = Some(BoolValue { value: true });
+    });
+    assert_eq!(said, "use_original_dst: goes only with a listener that binds to its port");
+}
+
+#[test]
+fn a_source_with_a_port_is_refused() {
+    let mut cluster = Cluster::new("c");
+    cluster.bind_source = vec!["127.0.0.6".parse().unwrap()];
+    let said = refusal(Resource::Cluster(cluster), |cluster: &mut cds::Cluster| {
+        let config = cluster.upstream_bind_config.as_mut().unwrap();
+        config.source_address.as_mut().unwrap().port_specifier = Some(PortSpecifier::PortValue(99));
+    });
+    assert_eq!(said, "upstream_bind_config.source_address.port_value: a source has no port of its own: write 0");
 }
 
 #[test]

@@ -14,13 +14,21 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
         1 => vec(endpoint().boxed(), 0..3).prop_map(sorted).prop_map(Discovery::Static),
         1 => (text(), any::<u16>()).prop_map(|(host, port)| Discovery::Dns { host, port }),
         1 => Just(Discovery::Forward),
+        1 => Just(Discovery::OriginalDestination),
     ];
     let protocol = prop_oneof![Just(Protocol::Http1), Just(Protocol::Http2), Just(Protocol::Downstream)];
     let service = (text(), text(), text()).prop_map(|(host, name, namespace)| Service { host, name, namespace });
-    let speaks = (discovery, protocol, time(), pool().boxed());
+    let speaks = (discovery, protocol, time(), (vec(any::<IpAddr>(), 0..3), pool().boxed()));
     let guards = (breakers().boxed(), of(outlier().boxed()), vec(health_check().boxed(), 0..3));
     (name(), speaks, (balancer(), balancing().boxed()), guards, service, origin()).prop_map(
-        |(name, (discovery, protocol, connect_timeout, pool), (balancer, balancing), guards, service, origin)| {
+        |(
+            name,
+            (discovery, protocol, connect_timeout, (bind_source, pool)),
+            (balancer, balancing),
+            guards,
+            service,
+            origin,
+        )| {
             let (breakers, outlier, health_checks) = guards;
             normal(Cluster {
                 name,
@@ -29,6 +37,7 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
                 balancing,
                 protocol,
                 connect_timeout,
+                bind_source,
                 pool,
                 breakers,
                 outlier,
@@ -42,7 +51,7 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
 
 /// Without what goes with no balancer, discovery or protocol like these.
 fn normal(mut cluster: Cluster) -> Cluster {
-    if cluster.discovery == Discovery::Forward {
+    if matches!(cluster.discovery, Discovery::Forward | Discovery::OriginalDestination) {
         (cluster.balancer, cluster.balancing) = (Balancer::default(), Balancing::default());
     }
     if cluster.discovery != Discovery::Eds && cluster.balancing.locality == LocalityRule::Weighted {
