@@ -5,6 +5,7 @@ mod check;
 mod endpoints;
 mod fetch;
 mod files;
+mod init;
 mod look;
 mod run;
 mod scale;
@@ -60,6 +61,7 @@ enum Command {
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
     Service(run::service::ServiceArgs),
+    Init(init::InitArgs),
     /// Run a program so that it does not outlive us
     #[command(hide = true)]
     RunApp(run::app::RunAppArgs),
@@ -95,6 +97,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),
         Command::Service(args) => run::service::run(args),
+        Command::Init(args) => init::run(args),
         Command::RunApp(args) => run::app::run(args),
     }
 }

@@ -13,6 +13,8 @@
 pub mod client;
 pub mod load;
 pub mod mesh;
+pub mod netns;
+pub mod node;
 pub mod peers;
 pub mod raw;
 pub mod tls;
