@@ -7,6 +7,7 @@ mod endpoints;
 mod fetch;
 mod files;
 mod install;
+mod init;
 mod look;
 mod run;
 mod scale;
@@ -65,6 +66,7 @@ enum Command {
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
     Service(run::service::ServiceArgs),
+    Init(init::InitArgs),
     /// Run a program so that it does not outlive us
     #[command(hide = true)]
     RunApp(run::app::RunAppArgs),
@@ -103,6 +105,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),
         Command::Service(args) => run::service::run(args),
+        Command::Init(args) => init::run(args),
         Command::RunApp(args) => run::app::run(args),
     }
 }

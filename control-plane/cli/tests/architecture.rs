@@ -5,11 +5,12 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom each crate may depend on, besides what is not ours.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("weft-model", &[]),
     ("weft-config", &["weft-model"]),
     ("weft-xds", &["weft-model"]),
     ("weft-policy", &["weft-model"]),
+    ("weft-interception", &[]),
     ("weft-control-plane", &["weft-config", "weft-model", "weft-xds"]),
     ("weft-proxy", &["weft-model", "weft-policy", "weft-xds"]),
     ("weft-gateway", &["weft-model", "weft-proxy"]),
@@ -18,7 +19,16 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("weft-testkit", &["weft-control-plane", "weft-model", "weft-proxy"]),
     (
         "weft",
-        &["weft-config", "weft-control-plane", "weft-gateway", "weft-model", "weft-proxy", "weft-shop", "weft-xds"],
+        &[
+            "weft-config",
+            "weft-control-plane",
+            "weft-gateway",
+            "weft-interception",
+            "weft-model",
+            "weft-proxy",
+            "weft-shop",
+            "weft-xds",
+        ],
     ),
 ];
 

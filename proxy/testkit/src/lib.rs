@@ -15,6 +15,8 @@ pub mod client;
 pub mod kubernetes;
 pub mod load;
 pub mod mesh;
+pub mod netns;
+pub mod node;
 pub mod peers;
 pub mod raw;
 pub mod relay;
