@@ -29,6 +29,20 @@ impl Problems {
     }
 }
 
+/// The world in force, for whoever asks.
+#[derive(Default)]
+pub(crate) struct Live(Mutex<Arc<World>>);
+
+impl Live {
+    pub(crate) fn get(&self) -> Arc<World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, world: Arc<World>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = world;
+    }
+}
+
 /// The way from the sources to the publisher.
 pub(crate) struct Pipeline {
     sources: Sources,
@@ -36,9 +50,10 @@ pub(crate) struct Pipeline {
     directories: Vec<Problem>,
     ledger: Ledger,
     /// The world that was published last.
-    world: Option<World>,
+    world: Option<Arc<World>>,
     publisher: Arc<Publisher>,
     problems: Arc<Problems>,
+    live: Arc<Live>,
     metrics: Arc<Metrics>,
     ready: watch::Sender<bool>,
 }
@@ -49,6 +64,7 @@ impl Pipeline {
         sources: Sources,
         publisher: Arc<Publisher>,
         problems: Arc<Problems>,
+        live: Arc<Live>,
         metrics: Arc<Metrics>,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -60,6 +76,7 @@ impl Pipeline {
             world: None,
             publisher,
             problems,
+            live,
             metrics,
             ready,
         }
@@ -88,6 +105,8 @@ impl Pipeline {
         let directories = self.directories.iter().cloned();
         self.tell(directories.chain(problems).chain(check(&world)).collect());
         if is_live {
+            let world = Arc::new(world);
+            self.live.set(world.clone());
             self.world = Some(world);
         }
     }

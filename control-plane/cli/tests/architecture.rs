@@ -5,12 +5,13 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom each crate may depend on, besides what is not ours.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("weft-model", &[]),
     ("weft-config", &["weft-model"]),
+    ("weft-injector", &[]),
     ("weft-xds", &["weft-model"]),
     ("weft-policy", &["weft-model"]),
-    ("weft-control-plane", &["weft-config", "weft-model", "weft-xds"]),
+    ("weft-control-plane", &["weft-config", "weft-injector", "weft-model", "weft-xds"]),
     ("weft-proxy", &["weft-model", "weft-policy", "weft-xds"]),
     ("weft-gateway", &["weft-model", "weft-proxy"]),
     ("weft-shop", &[]),
@@ -18,12 +19,21 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("weft-testkit", &["weft-control-plane", "weft-model", "weft-proxy"]),
     (
         "weft",
-        &["weft-config", "weft-control-plane", "weft-gateway", "weft-model", "weft-proxy", "weft-shop", "weft-xds"],
+        &[
+            "weft-config",
+            "weft-control-plane",
+            "weft-gateway",
+            "weft-injector",
+            "weft-model",
+            "weft-proxy",
+            "weft-shop",
+            "weft-xds",
+        ],
     ),
 ];
 
 /// They decide; clocks, sockets and dice are handed to them.
-const PURE: [&str; 3] = ["weft-model", "weft-config", "weft-policy"];
+const PURE: [&str; 4] = ["weft-model", "weft-config", "weft-injector", "weft-policy"];
 const IMPURE: [&str; 6] = ["tokio", "hyper", "tonic", "rustls", "mio", "socket2"];
 
 fn metadata() -> Metadata {
