@@ -5,6 +5,7 @@ mod check;
 mod endpoints;
 mod fetch;
 mod files;
+mod inject;
 mod look;
 mod run;
 mod scale;
@@ -56,6 +57,7 @@ enum Command {
     Status(status::StatusArgs),
     Endpoints(endpoints::EndpointsArgs),
     Check(check::CheckArgs),
+    Inject(inject::InjectArgs),
     ControlPlane(run::control_plane::ControlPlaneArgs),
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
@@ -63,6 +65,10 @@ enum Command {
     /// Run a program so that it does not outlive us
     #[command(hide = true)]
     RunApp(run::app::RunAppArgs),
+    #[command(hide = true)]
+    WaitReady(run::sidecar::WaitReadyArgs),
+    #[command(hide = true)]
+    WaitDrained(run::sidecar::WaitDrainedArgs),
 }
 
 /// How long a part may take to end once its parent is gone; all drain sooner unless they hang.
@@ -91,11 +97,14 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Endpoints(args) => endpoints::run(args),
         Command::Check(args) => check::run(args),
+        Command::Inject(args) => inject::run(args),
         Command::ControlPlane(args) => run::control_plane::run(args),
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),
         Command::Service(args) => run::service::run(args),
         Command::RunApp(args) => run::app::run(args),
+        Command::WaitReady(args) => run::sidecar::wait_ready(args),
+        Command::WaitDrained(args) => run::sidecar::wait_drained(args),
     }
 }
 
@@ -135,6 +144,8 @@ mod tests {
             "weft --exit-with-parent control-plane --dir a --dir b --xds 127.0.0.1:15010 --monitoring 127.0.0.1:15014",
             "weft --exit-with-parent service order",
             "weft run-app --grace 5 -- python3 -m http.server",
+            "weft wait-ready",
+            "weft wait-drained --at-least=5s --at-most=25s",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

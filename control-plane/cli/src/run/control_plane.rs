@@ -5,7 +5,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use weft_control_plane::{ControlPlane, Settings};
+use weft_control_plane::{Cluster, ControlPlane, Settings, Webhook};
 
 /// Watch directories of YAML, compile them, push the result to proxies over xDS
 ///
@@ -27,12 +27,39 @@ pub(crate) struct ControlPlaneArgs {
     /// Where /ready, /debug/syncz, /debug/problems and /metrics are.
     #[arg(long, env = "WEFT_MONITORING", default_value = "127.0.0.1:15014", value_name = "ADDR")]
     monitoring: SocketAddr,
+    /// Where the API server's webhooks are answered (/inject, /validate, over TLS); Istio's port is 15017.
+    #[arg(long, env = "WEFT_WEBHOOK", value_name = "ADDR")]
+    webhook: Option<SocketAddr>,
+    /// A DNS name by which the API server asks; may be given more than once.
+    #[arg(
+        long,
+        env = "WEFT_WEBHOOK_NAMES",
+        value_delimiter = ',',
+        default_value = "weft-control-plane.weft-system.svc",
+        value_name = "NAME"
+    )]
+    webhook_name: Vec<String>,
+    /// The namespace that the control plane is in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weft-system", value_name = "NS")]
+    namespace: String,
+    /// YAML that says how sidecars are injected; see `weft inject --help`.
+    #[arg(long, env = "WEFT_INJECTION", value_name = "FILE")]
+    injection: Option<PathBuf>,
 }
 
 #[tokio::main]
 pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let shutdown = until_signal()?;
     let settings = Settings { dirs: args.dirs, xds: args.xds, monitoring: args.monitoring };
-    ControlPlane::new(settings).run(shutdown).await?;
+    let mut control_plane = ControlPlane::new(settings);
+    if let Some(address) = args.webhook {
+        control_plane = control_plane.with_webhook(Webhook {
+            address,
+            names: args.webhook_name,
+            injection: crate::inject::settings(args.injection.as_deref())?,
+            cluster: Some(Cluster::here(args.namespace).await?),
+        });
+    }
+    control_plane.run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
