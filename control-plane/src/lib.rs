@@ -6,7 +6,8 @@
 //!
 //! The way of a save, or of a `kubectl apply`: `sources` hears of it and reads the file or the object → `store` keeps of each object the last good
 //! version → `pipeline` merges and compiles on one thread → `publish` gives each connected node what it means
-//! to that node → `weft-xds` sends what changed. `ledger` says each mistake once, `monitoring` answers who asks.
+//! to that node → `weft-xds` sends what changed. `ledger` says each mistake once, `monitoring` answers who asks,
+//! `webhook` the API server before it stores an object.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -35,11 +36,14 @@ mod publish;
 mod refusals;
 mod sources;
 mod store;
+mod webhook;
 mod xds;
+
+pub use webhook::{Cluster, Webhook};
 
 use crate::metrics::Metrics;
 use crate::monitoring::Monitoring;
-use crate::pipeline::{Pipeline, Problems};
+use crate::pipeline::{Live, Pipeline, Problems};
 use crate::publish::Publisher;
 use crate::refusals::Refusals;
 pub use crate::sources::kubernetes::Kubernetes;
@@ -70,14 +74,20 @@ pub struct Settings {
 /// A control plane that does nothing yet.
 pub struct ControlPlane {
     settings: Settings,
+    webhook: Option<Webhook>,
 }
 
 impl ControlPlane {
     pub fn new(settings: Settings) -> Self {
-        ControlPlane { settings }
+        ControlPlane { settings, webhook: None }
     }
 
-    /// Takes the two ports, without serving yet. Errors: an address cannot be listened on, a kubeconfig cannot be used.
+    /// Answers the API server's admission webhooks too.
+    pub fn with_webhook(self, webhook: Webhook) -> Self {
+        ControlPlane { webhook: Some(webhook), ..self }
+    }
+
+    /// Takes its ports, without serving yet. Errors: an address cannot be listened on, a kubeconfig cannot be used.
     pub async fn bind(self) -> anyhow::Result<Bound> {
         let Settings { dirs, kubernetes, xds, monitoring } = self.settings;
         let cluster = match kubernetes {
@@ -86,7 +96,11 @@ impl ControlPlane {
         };
         let (xds, xds_addr) = listen(xds, "xDS").await?;
         let (monitoring, monitoring_addr) = listen(monitoring, "monitoring").await?;
-        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr })
+        let webhook = match self.webhook {
+            Some(webhook) => Some((listen(webhook.address, "webhooks").await?, webhook)),
+            None => None,
+        };
+        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr, webhook })
     }
 
     /// Serves until `shutdown`; then streams are ended and tasks waited for. Errors: those of [`ControlPlane::bind`],
@@ -112,6 +126,7 @@ pub struct Bound {
     xds_addr: SocketAddr,
     monitoring: TcpListener,
     monitoring_addr: SocketAddr,
+    webhook: Option<((TcpListener, SocketAddr), Webhook)>,
 }
 
 impl Bound {
@@ -121,6 +136,11 @@ impl Bound {
 
     pub fn monitoring_addr(&self) -> SocketAddr {
         self.monitoring_addr
+    }
+
+    /// Where the webhooks answer, if they do.
+    pub fn webhook_addr(&self) -> Option<SocketAddr> {
+        self.webhook.as_ref().map(|((_, address), _)| *address)
     }
 
     /// As [`ControlPlane::run`].
@@ -134,11 +154,13 @@ impl Bound {
         let publisher = Arc::new(Publisher::new(metrics.clone()));
         let status = Arc::new(Status::default());
         let refusals = Arc::new(Refusals::new(status.clone(), publisher.clone()));
+        let live = Arc::new(Live::default());
         let (ready, is_ready) = watch::channel(false);
 
         let (sources, stop) = Sources::new(self.dirs, self.cluster.is_some()).context("the directories to watch")?;
         let cluster = self.cluster.map(|(client, name)| sources.cluster(client, name));
-        let pipeline = Pipeline::new(sources, publisher.clone(), problems.clone(), metrics.clone(), ready);
+        let pipeline =
+            Pipeline::new(sources, publisher.clone(), problems.clone(), live.clone(), metrics.clone(), ready);
         let monitoring = Monitoring {
             ready: is_ready.clone(),
             status: status.clone(),
@@ -177,14 +199,24 @@ impl Bound {
             refusals.run(over.clone()).await;
             Ok(())
         };
+        let webhook = async {
+            match self.webhook {
+                Some(((listener, _), webhook)) => webhook::run(webhook, listener, live, over.clone()).await,
+                None => {
+                    over.cancelled().await;
+                    Ok(())
+                }
+            }
+        };
         let parts = tokio::join!(
             ends_all(&over, pipeline),
             ends_all(&over, cluster),
             ends_all(&over, xds),
             ends_all(&over, monitoring),
-            ends_all(&over, refusals)
+            ends_all(&over, refusals),
+            ends_all(&over, webhook)
         );
-        parts.0.and(parts.1).and(parts.2).and(parts.3).and(parts.4)
+        parts.0.and(parts.1).and(parts.2).and(parts.3).and(parts.4).and(parts.5)
     }
 }
 

@@ -29,6 +29,20 @@ impl Problems {
     }
 }
 
+/// The world in force, for whoever asks.
+#[derive(Default)]
+pub(crate) struct Live(Mutex<Arc<World>>);
+
+impl Live {
+    pub(crate) fn get(&self) -> Arc<World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, world: Arc<World>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = world;
+    }
+}
+
 /// The way from the sources to the publisher.
 pub(crate) struct Pipeline {
     sources: Sources,
@@ -37,9 +51,10 @@ pub(crate) struct Pipeline {
     cluster: Vec<Problem>,
     ledger: Ledger,
     /// The world that was published last.
-    world: Option<World>,
+    world: Option<Arc<World>>,
     publisher: Arc<Publisher>,
     problems: Arc<Problems>,
+    live: Arc<Live>,
     metrics: Arc<Metrics>,
     ready: watch::Sender<bool>,
 }
@@ -50,6 +65,7 @@ impl Pipeline {
         sources: Sources,
         publisher: Arc<Publisher>,
         problems: Arc<Problems>,
+        live: Arc<Live>,
         metrics: Arc<Metrics>,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -62,6 +78,7 @@ impl Pipeline {
             world: None,
             publisher,
             problems,
+            live,
             metrics,
             ready,
         }
@@ -99,6 +116,8 @@ impl Pipeline {
         let sources = self.directories.iter().chain(&self.cluster).cloned();
         self.tell(sources.chain(problems).chain(check(&world)).collect());
         if is_live {
+            let world = Arc::new(world);
+            self.live.set(world.clone());
             self.world = Some(world);
         }
     }

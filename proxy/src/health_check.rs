@@ -13,6 +13,7 @@ mod tcp;
 
 use crate::live::{Checked, ClusterState, EndpointId, Experience, LiveCluster, LiveEndpoint};
 use crate::shared::Shared;
+use ::http::uri::Authority;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use probe::{Finding, Prober};
@@ -21,6 +22,7 @@ use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,19 @@ pub(crate) async fn run(shared: Arc<Shared>, mut applied: watch::Receiver<u64>, 
         }
     }
     rounds.tasks.shutdown().await;
+}
+
+/// Asks the gRPC health service behind `stream` once. Errors: what it says instead of SERVING, or why it says nothing.
+pub(crate) async fn serving(stream: TcpStream, service: &str, authority: &Authority) -> Result<(), String> {
+    let asked = async {
+        let mut client = http::Client::open(stream, true).await?;
+        grpc::ask(&mut client, service, authority).await
+    };
+    match asked.await {
+        Ok(answered) if answered.finding.result == CheckResult::Success => Ok(()),
+        Ok(answered) => Err(answered.finding.to_string()),
+        Err(probe::Broken(why)) => Err(why),
+    }
 }
 
 /// All endpoints under health checks.

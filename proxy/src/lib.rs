@@ -12,6 +12,7 @@
 //! `health_check` (who is judged, and when).
 
 pub mod admin;
+pub mod health;
 pub mod overflow;
 pub mod settings;
 pub mod sockets;
@@ -61,6 +62,7 @@ use admin::Admin;
 use anyhow::Context;
 use configurator::{Configurator, Intake};
 use fleet::Fleet;
+use health::Health;
 use inspect::Inspector;
 use overflow::Overflows;
 use parking_lot::Mutex;
@@ -76,11 +78,12 @@ pub struct DataPlane {
     settings: Settings,
     sockets: Arc<dyn Sockets>,
     overflows: Overflows,
+    health: Health,
 }
 
 impl DataPlane {
     pub fn new(settings: Settings, sockets: Arc<dyn Sockets>) -> DataPlane {
-        DataPlane { settings, sockets, overflows: Overflows::default() }
+        DataPlane { settings, sockets, overflows: Overflows::default(), health: Health::default() }
     }
 
     /// With others to count what is too much for its rate limits.
@@ -88,14 +91,19 @@ impl DataPlane {
         DataPlane { overflows, ..self }
     }
 
+    /// That tells its health, and its app's, to a kubelet.
+    pub fn with_health(self, health: Health) -> DataPlane {
+        DataPlane { health, ..self }
+    }
+
     /// Serves until `shutdown` is cancelled (or an administrator says `/quitquitquit`), then stops accepting and
     /// finishes what is in flight, for at most [`Settings::drain`].
     ///
     /// # Errors
-    /// When the admin's or the metrics' address cannot be listened on, the access log cannot be opened, or a
+    /// When the admin's, the metrics' or a health address cannot be listened on, the access log cannot be opened, or a
     /// thread cannot be started. Nothing that the control plane says is an error here.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let DataPlane { settings, sockets, overflows } = self;
+        let DataPlane { settings, sockets, overflows, health } = self;
         let telemetry = Telemetry::start(&settings)?;
         let listen = |what: &str, address| {
             let listening = sockets.listen(address, 0);
@@ -103,11 +111,19 @@ impl DataPlane {
         };
         let admin_socket = listen("admin", settings.admin)?;
         let scrape_socket = listen("metrics", settings.metrics)?;
+        let health_sockets = health::Sockets {
+            ready: health.ready.map(|address| listen("health", address)).transpose()?,
+            app: health.app.map(|address| listen("the app's probes", address)).transpose()?,
+        };
         let shared = Arc::new(Shared { snapshot: Arc::default(), telemetry, configured: false.into(), settings });
         let fleet = Fleet::start(&shared)?;
         let (drain, ended) = (CancellationToken::new(), CancellationToken::new());
         let inspect = Inspector { shared: shared.clone(), drain: drain.clone(), quit: shutdown.clone() };
-        let admin = Admin { inspect: Arc::new(inspect), metrics: shared.telemetry.metrics.clone() };
+        let inspect = Arc::new(inspect);
+        let node = &shared.settings.node;
+        let app = health::App { address: node.app_address.unwrap_or(node.address), probes: health.probes };
+        let health = health::spawn(health_sockets, inspect.clone(), app, ended.clone())?;
+        let admin = Admin { inspect, metrics: shared.telemetry.metrics.clone() };
         let admin = admin.spawn(admin_socket, scrape_socket, ended.clone())?;
 
         let seed = fastrand::u64(..);
@@ -141,9 +157,9 @@ impl DataPlane {
             drained
         };
         let (_, drained) = tokio::join!(control, serve);
-        tokio::task::spawn_blocking(move || admin.join())
+        tokio::task::spawn_blocking(move || admin.join().and(health.map_or(Ok(()), |health| health.join())))
             .await?
-            .map_err(|_| anyhow::anyhow!("the admin thread panicked"))?;
+            .map_err(|_| anyhow::anyhow!("the admin or the health thread panicked"))?;
         drained
     }
 }

@@ -8,6 +8,7 @@ mod fetch;
 mod files;
 mod install;
 mod init;
+mod inject;
 mod look;
 mod run;
 mod scale;
@@ -62,6 +63,7 @@ enum Command {
     Crds(crds::CrdsArgs),
     Install(install::InstallArgs),
     Uninstall(install::UninstallArgs),
+    Inject(inject::InjectArgs),
     ControlPlane(run::control_plane::ControlPlaneArgs),
     Gateway(run::data_plane::GatewayArgs),
     Proxy(run::data_plane::ProxyArgs),
@@ -70,6 +72,10 @@ enum Command {
     /// Run a program so that it does not outlive us
     #[command(hide = true)]
     RunApp(run::app::RunAppArgs),
+    #[command(hide = true)]
+    WaitReady(run::sidecar::WaitReadyArgs),
+    #[command(hide = true)]
+    WaitDrained(run::sidecar::WaitDrainedArgs),
 }
 
 /// How long a part may take to end once its parent is gone; all drain sooner unless they hang.
@@ -101,12 +107,15 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Crds(args) => crds::run(args),
         Command::Install(args) => install::install(args),
         Command::Uninstall(args) => install::uninstall(args),
+        Command::Inject(args) => inject::run(args),
         Command::ControlPlane(args) => run::control_plane::run(args),
         Command::Gateway(args) => run::data_plane::gateway(args),
         Command::Proxy(args) => run::data_plane::proxy(args),
         Command::Service(args) => run::service::run(args),
         Command::Init(args) => init::run(args),
         Command::RunApp(args) => run::app::run(args),
+        Command::WaitReady(args) => run::sidecar::wait_ready(args),
+        Command::WaitDrained(args) => run::sidecar::wait_drained(args),
     }
 }
 
@@ -146,6 +155,8 @@ mod tests {
             "weft --exit-with-parent control-plane --dir a --dir b --xds 127.0.0.1:15010 --monitoring 127.0.0.1:15014",
             "weft --exit-with-parent service order",
             "weft run-app --grace 5 -- python3 -m http.server",
+            "weft wait-ready",
+            "weft wait-drained --at-least=5s --at-most=25s",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

@@ -6,6 +6,7 @@ pub(crate) mod control_plane;
 pub(crate) mod data_plane;
 pub(crate) mod parent;
 pub(crate) mod service;
+pub(crate) mod sidecar;
 
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};

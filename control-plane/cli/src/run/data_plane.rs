@@ -12,6 +12,7 @@ use std::time::Duration;
 use weft_gateway::Hosting;
 use weft_model::Node;
 use weft_model::node::Role;
+use weft_proxy::health::{AppProbes, Health};
 use weft_proxy::{AccessLog, Bind, DataPlane, Settings};
 
 /// Run the sidecar of one workload
@@ -40,6 +41,15 @@ pub(crate) struct ProxyArgs {
     /// A label of the pod, by which Services find it; may be given more than once.
     #[arg(long = "label", env = "POD_LABELS", value_delimiter = ',', value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
+    /// Where /healthz/ready is, for the kubelet. A port alone is one of the pod's address.
+    #[arg(long, env = "WEFT_HEALTH", value_parser = door, value_name = "ADDR")]
+    health: Option<Door>,
+    /// Where the app's probes are answered. A port alone is one of the pod's address.
+    #[arg(long, env = "WEFT_APP_HEALTH", value_parser = door, value_name = "ADDR")]
+    app_health: Option<Door>,
+    /// What they were: JSON by path, as `weft inject` writes it.
+    #[arg(long, env = "WEFT_APP_PROBES", default_value = "{}", value_name = "JSON")]
+    app_probes: AppProbes,
     #[command(flatten)]
     data_plane: DataPlaneArgs,
 }
@@ -91,9 +101,9 @@ struct DataPlaneArgs {
     /// Where /ready, /config_dump, /clusters, /stats and /drain are. Keep it on loopback.
     #[arg(long, env = "WEFT_ADMIN", default_value = "127.0.0.1:15000", value_name = "ADDR")]
     admin: SocketAddr,
-    /// Where /stats/prometheus is.
-    #[arg(long, env = "WEFT_METRICS", default_value = "127.0.0.1:15090", value_name = "ADDR")]
-    metrics: SocketAddr,
+    /// Where /stats/prometheus is. A port alone is one of the pod's address.
+    #[arg(long, env = "WEFT_METRICS", default_value = "127.0.0.1:15090", value_parser = door, value_name = "ADDR")]
+    metrics: Door,
     /// One JSON line for each request: off, stdout, or a file's path.
     #[arg(long, env = "WEFT_ACCESS_LOG", default_value = "stdout", value_parser = access_log, value_name = "WHERE")]
     access_log: AccessLog,
@@ -108,10 +118,33 @@ struct DataPlaneArgs {
     drain: Duration,
 }
 
+/// An address to listen on: in a pod only the port is known before the pod is.
+#[derive(Clone, Copy, Debug)]
+enum Door {
+    Port(u16),
+    Address(SocketAddr),
+}
+
+impl Door {
+    fn of(self, pod: IpAddr) -> SocketAddr {
+        match self {
+            Door::Port(port) => SocketAddr::new(pod, port),
+            Door::Address(address) => address,
+        }
+    }
+}
+
+fn door(text: &str) -> Result<Door, String> {
+    let port = text.parse().map(Door::Port);
+    let door = port.or_else(|_| text.parse().map(Door::Address));
+    door.map_err(|_| "write a port (15021) or an address with a port (127.0.0.1:15021)".to_owned())
+}
+
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let shutdown = until_signal()?;
-    DataPlane::new(args.settings(), Arc::new(Bind)).run(shutdown).await?;
+    let health = args.health();
+    DataPlane::new(args.settings(), Arc::new(Bind)).with_health(health).run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,6 +156,11 @@ pub(crate) fn gateway(args: GatewayArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl ProxyArgs {
+    fn health(&self) -> Health {
+        let at = |door: Option<Door>| door.map(|door| door.of(self.address));
+        Health { ready: at(self.health), app: at(self.app_health), probes: self.app_probes.clone() }
+    }
+
     fn settings(self) -> Settings {
         let node = Node {
             role: Role::Sidecar,
@@ -165,12 +203,13 @@ impl GatewayArgs {
 impl DataPlaneArgs {
     fn settings(self, node: Node) -> Settings {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let metrics = self.metrics.of(node.address);
         Settings {
             node,
             control_plane: self.control_plane,
             workers: self.workers.map_or_else(processors, usize::from),
             admin: self.admin,
-            metrics: self.metrics,
+            metrics,
             access_log: self.access_log,
             otlp: self.otlp.filter(|url| !url.is_empty()),
             state_file: self.state_file,

@@ -1,0 +1,67 @@
+//! `/validate`: the checks of `weft check` on one object, before it is stored, in the same words.
+//!
+//! What is wrong in the object itself refuses it. What it says of others only warns: `kubectl apply -f` of a directory
+//! brings a route before its Service as often as after, and both must get in; whether they found each other is told by
+//! the route's status.
+
+use super::review::{Answer, Review};
+use serde_json::Value;
+use std::fmt::Write as _;
+use weft_config::{Parsed, Problem, World};
+
+pub(super) fn answer(review: &Review, world: &World) -> Answer {
+    if review.object.is_null() {
+        return Answer::default();
+    }
+    let parsed = read(&place(review), &review.object);
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
+        parsed.problems.iter().partition(|problem| problem.is_error());
+    let mut warnings: Vec<String> = warnings.into_iter().map(said).collect();
+    if !errors.is_empty() {
+        let refusal = errors.into_iter().map(said).collect::<Vec<_>>().join("\n");
+        return Answer { refusal: Some(refusal), warnings, patch: None };
+    }
+    warnings.extend(between(&parsed, world).iter().map(said));
+    Answer { warnings, ..Answer::default() }
+}
+
+/// As a file would be called: `shop/httproute/orders`.
+fn place(review: &Review) -> String {
+    let name = |path: &str| review.object.pointer(path).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let name = match review.object.pointer("/metadata/name") {
+        Some(_) => name("/metadata/name"),
+        None => name("/metadata/generateName"),
+    };
+    let kind = review.kind.to_ascii_lowercase();
+    match review.namespace.as_str() {
+        "" => format!("{kind}/{name}"),
+        namespace => format!("{namespace}/{kind}/{name}"),
+    }
+}
+
+/// JSON is YAML.
+fn read(place: &str, object: &Value) -> Parsed {
+    weft_config::read(place, &object.to_string())
+}
+
+/// What the object and the world in force say of each other, as far as it is the object's own mistake.
+fn between(parsed: &Parsed, world: &World) -> Vec<Problem> {
+    let mut world = world.clone();
+    world.objects.extend(parsed.objects.iter().map(|object| (object.key.clone(), object.clone())));
+    let mut problems = weft_config::validate(&world);
+    problems.retain(|problem| parsed.objects.iter().any(|object| problem.object.as_ref() == Some(&object.key)));
+    problems
+}
+
+/// As a problem is said anywhere, without the line and column of a file that nobody wrote.
+fn said(problem: &Problem) -> String {
+    let mut text = problem.place.file.to_string();
+    if !problem.path.is_empty() {
+        let _ = write!(text, " {}", problem.path);
+    }
+    let _ = write!(text, ": {}", problem.message);
+    if let Some(hint) = &problem.hint {
+        let _ = write!(text, " ({hint})");
+    }
+    text
+}
