@@ -254,14 +254,7 @@ pub(crate) async fn send(
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
     let Sending { parts, body, permit, keeps } = sending;
-    let in_flight = || {
-        let breaker = &wanted.cluster.breaker;
-        match wanted.again {
-            true => breaker.again(wanted.priority),
-            false => breaker.request(wanted.priority, wanted.now),
-        }
-        .map_err(Rejection::Overflow)
-    };
+    let in_flight = || wanted.in_flight().map_err(Rejection::Overflow);
     if over_http2 {
         let mut stream = host.pool.stream(wanted).await.map_err(Rejection::unavailable)?;
         *permit = Some(in_flight()?);
