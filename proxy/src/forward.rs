@@ -254,14 +254,7 @@ pub(crate) async fn send(
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
     let Sending { parts, body, permit, keeps } = sending;
-    let in_flight = || {
-        let breaker = &wanted.cluster.breaker;
-        match wanted.again {
-            true => breaker.again(wanted.priority),
-            false => breaker.request(wanted.priority, wanted.now),
-        }
-        .map_err(Rejection::Overflow)
-    };
+    let in_flight = || wanted.in_flight().map_err(Rejection::Overflow);
     if over_http2 {
         let mut stream = host.pool.stream(wanted).await.map_err(Rejection::unavailable)?;
         *permit = Some(in_flight()?);
@@ -331,11 +324,16 @@ pub(crate) fn prepare(exchange: &mut Exchange, parts: &mut request::Parts) -> Re
     Ok(over_http2)
 }
 
+/// How many headers a request is given at most on its way, by whatever policy: forwarded-for, its scheme, request id, trace, time
+/// left (two names), whose retry it is, which try. With room for all of them at once, no policy makes their map grow.
+const HEADERS_ADDED: usize = 8;
+
 /// Adds what tells the next hop who asked, and under which request id and trace.
 fn introduce(exchange: &mut Exchange, parts: &mut request::Parts) {
     let connection = exchange.connection.clone();
     let edge = connection.handler().edge;
     let headers = &mut parts.headers;
+    headers.reserve(HEADERS_ADDED);
     if edge {
         head::append_forwarded_for(headers, &connection.peer_ip);
         headers.insert(head::X_FORWARDED_PROTO, HeaderValue::from_static(connection.scheme()));

@@ -99,7 +99,7 @@ async fn fresh(exchange: &mut Exchange, host: &WorkerEndpoint, cluster: &LiveClu
     let now = Instant::now();
     let wanted = Wanted { worker: &worker, cluster, endpoint: &host.endpoint, priority, now, again: false };
     let lease = host.pool.fresh(&wanted).await.map_err(Rejection::unavailable)?;
-    let permit = cluster.breaker.request(priority, now).map_err(Rejection::Overflow)?;
+    let permit = wanted.in_flight().map_err(Rejection::Overflow)?;
     if let Some(attempt) = &mut exchange.attempt {
         attempt.permit = Some(permit);
     }

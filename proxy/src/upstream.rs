@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use weft_model::breaker::Priority;
-use weft_policy::breaker::{ConnectionPermit, Overflow};
+use weft_policy::breaker::{ConnectionPermit, Overflow, Permit};
 
 /// Streams on one HTTP/2 connection before another is opened, where the cluster says nothing.
 const STREAMS_PER_CONNECTION: u32 = 100;
@@ -150,6 +150,20 @@ pub(crate) struct Wanted<'w> {
     pub(crate) again: bool,
 }
 
+impl Wanted<'_> {
+    /// While there is no connection.
+    fn pending(&self) -> Result<Permit, Overflow> {
+        let breaker = &self.cluster.breaker;
+        if self.again { breaker.pending_again(self.priority) } else { breaker.pending(self.priority) }
+    }
+
+    /// From when there is one until the answer is complete.
+    pub(crate) fn in_flight(&self) -> Result<Permit, Overflow> {
+        let breaker = &self.cluster.breaker;
+        if self.again { breaker.again(self.priority) } else { breaker.request(self.priority, self.now) }
+    }
+}
+
 /// One worker's connections to one endpoint.
 pub(crate) struct Pool {
     counter: ConnectionCounter,
@@ -176,7 +190,7 @@ impl Pool {
         {
             return Ok((lease, true));
         }
-        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
+        let _pending = wanted.pending()?;
         let made = |counted| async { self.connect(wanted, counted).await.map(|lease| (lease, false)) };
         if queue.is_empty() {
             match Counted::take(wanted.cluster, wanted.endpoint, wanted.priority) {
@@ -203,7 +217,7 @@ impl Pool {
 
     /// A new HTTP/1 connection, which the pool will not see again (an upgrade).
     pub(crate) async fn fresh(&self, wanted: &Wanted<'_>) -> Result<Box<Lease>, Unavailable> {
-        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
+        let _pending = wanted.pending()?;
         let counted = Counted::take(wanted.cluster, wanted.endpoint, wanted.priority)?;
         self.connect(wanted, counted).await
     }
@@ -253,7 +267,7 @@ impl Pool {
         if let Some(stream) = self.place(wanted) {
             return Ok(stream);
         }
-        let _pending = wanted.cluster.breaker.pending(wanted.priority)?;
+        let _pending = wanted.pending()?;
         let _making = self.making.lock().await;
         if let Some(stream) = self.place(wanted) {
             return Ok(stream);

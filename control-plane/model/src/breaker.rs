@@ -76,22 +76,38 @@ impl Default for RetryLimit {
     }
 }
 
-/// A share of the requests that are active or pending (Envoy's `retry_budget`).
+/// How many retries there may be for so many requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryBudget {
-    /// Of active and pending requests. Envoy's default is 20.
+    /// Envoy's default is 20.
     pub percent: f64,
+    pub of: ShareOf,
     /// So many retries are always allowed. Envoy's default is 3.
     pub min_concurrency: u32,
-    /// With an interval the share is of the requests that began within it (Gateway API, Istio's `budgetInterval`), and
-    /// `min_concurrency` is the least number of retries within it.
-    pub interval: Option<Duration>,
 }
 
+impl RetryBudget {
+    /// What Envoy takes where a budget is written and says nothing.
+    pub const ENVOY: RetryBudget = RetryBudget { percent: 20.0, of: ShareOf::AllTries, min_concurrency: 3 };
+}
+
+/// Envoy's, but that its share is what it seems to be.
 impl Default for RetryBudget {
     fn default() -> Self {
-        RetryBudget { percent: 20.0, min_concurrency: 3, interval: None }
+        RetryBudget { of: ShareOf::FirstTries, ..RetryBudget::ENVOY }
     }
+}
+
+/// What a retry budget is a share of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShareOf {
+    /// First tries that are active or pending: 20 % are a fifth more work, however long an outage lasts.
+    FirstTries,
+    /// All tries that are active or pending (Envoy's `retry_budget`). Retries beget retries: a lasting 20 % are a quarter more.
+    AllTries,
+    /// First tries that began within the interval (Gateway API, Istio's `budgetInterval`). The retries, and the least
+    /// number of them, are those that began within it too.
+    BegunWithin(Duration),
 }
 
 /// A breaker around one endpoint: it opens on failures, waits, and lets one request probe (Linkerd's failure accrual).

@@ -14,7 +14,7 @@ pub use overflow::Overflow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
-use weft_model::breaker::{CircuitBreakers, Priority, RetryBudget, RetryLimit, Thresholds};
+use weft_model::breaker::{CircuitBreakers, Priority, RetryBudget, RetryLimit, ShareOf, Thresholds};
 
 /// The live thresholds of one cluster.
 #[derive(Debug)]
@@ -51,25 +51,39 @@ impl Breaker {
 
     /// For each try of a request, from when it has a connection (or, over HTTP/2, a stream) until its answer is complete.
     pub fn request(&self, priority: Priority, now: Instant) -> Result<Permit, Overflow> {
-        let permit = self.again(priority)?;
+        let permit = self.active(priority, Try::First)?;
         if let Some(lately) = self.lately(priority) {
             lately.begun.add(now);
         }
         Ok(permit)
     }
 
-    /// As [`request`](Self::request), for a try after the first. Retries are no base for more of them within an interval: 20 % of
-    /// what began would be 25 % more work.
+    /// As [`request`](Self::request), for a try after the first. Retries are no base for more of them, but where a budget is
+    /// [of all tries](ShareOf::AllTries): 20 % would be 25 % more work.
     pub fn again(&self, priority: Priority) -> Result<Permit, Overflow> {
+        self.active(priority, Try::Again)
+    }
+
+    /// While the first try of a request waits for a connection.
+    pub fn pending(&self, priority: Priority) -> Result<Permit, Overflow> {
+        self.waiting(priority, Try::First)
+    }
+
+    /// While a try after the first waits for a connection.
+    pub fn pending_again(&self, priority: Priority) -> Result<Permit, Overflow> {
+        self.waiting(priority, Try::Again)
+    }
+
+    fn active(&self, priority: Priority, which: Try) -> Result<Permit, Overflow> {
         let limit = self.limits.of(priority).max_requests;
-        self.take(priority, Resource::Requests, u64::from(limit))
+        self.take_for(which, priority, Resource::Requests, u64::from(limit))
             .ok_or_else(|| self.refuse(Overflow::Requests { limit }))
     }
 
-    /// While a request waits for a connection.
-    pub fn pending(&self, priority: Priority) -> Result<Permit, Overflow> {
+    fn waiting(&self, priority: Priority, which: Try) -> Result<Permit, Overflow> {
         let limit = self.limits.of(priority).max_pending_requests;
-        self.take(priority, Resource::Pending, u64::from(limit)).ok_or_else(|| self.refuse(Overflow::Pending { limit }))
+        self.take_for(which, priority, Resource::Pending, u64::from(limit))
+            .ok_or_else(|| self.refuse(Overflow::Pending { limit }))
     }
 
     /// While a connection to that host is being made or is open, idle or not.
@@ -144,22 +158,31 @@ impl Breaker {
 
     /// How many requests a retry budget is a share of.
     fn share_of(&self, priority: Priority, now: Instant) -> u64 {
-        match self.lately(priority) {
-            Some(lately) => lately.begun.sum(now),
-            None => {
-                let counters = self.live.of(priority);
-                let read = |resource| u64::from(counters.of(resource).load(Ordering::Relaxed));
-                read(Resource::Requests) + read(Resource::Pending)
+        if let Some(lately) = self.lately(priority) {
+            return lately.begun.sum(now);
+        }
+        let counters = self.live.of(priority);
+        let read = |counter: &AtomicU32| u64::from(counter.load(Ordering::Relaxed));
+        let all = read(&counters.requests) + read(&counters.pending);
+        match self.limits.of(priority).retries {
+            RetryLimit::Budget(RetryBudget { of: ShareOf::FirstTries, .. }) => {
+                all.saturating_sub(read(&counters.again))
             }
+            _ => all,
         }
     }
 
     fn take(&self, priority: Priority, resource: Resource, limit: u64) -> Option<Permit> {
-        raise(self.live.of(priority).of(resource), limit).then(|| Permit {
-            live: Arc::clone(&self.live),
-            priority,
-            resource,
-        })
+        self.take_for(Try::First, priority, resource, limit)
+    }
+
+    fn take_for(&self, which: Try, priority: Priority, resource: Resource, limit: u64) -> Option<Permit> {
+        let counters = self.live.of(priority);
+        let raised = raise(counters.of(resource), limit);
+        if raised && which == Try::Again {
+            counters.again.fetch_add(1, Ordering::Relaxed);
+        }
+        raised.then(|| Permit { live: Arc::clone(&self.live), priority, resource, which })
     }
 
     fn refuse(&self, overflow: Overflow) -> Overflow {
@@ -180,11 +203,16 @@ pub struct Permit {
     live: Arc<Live>,
     priority: Priority,
     resource: Resource,
+    which: Try,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.live.of(self.priority).of(self.resource).fetch_sub(1, Ordering::Relaxed);
+        let counters = self.live.of(self.priority);
+        counters.of(self.resource).fetch_sub(1, Ordering::Relaxed);
+        if self.which == Try::Again {
+            counters.again.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -279,6 +307,8 @@ struct Counters {
     pending: AtomicU32,
     connections: AtomicU32,
     retries: AtomicU32,
+    /// Of `requests` and `pending`, those that are not the first try.
+    again: AtomicU32,
 }
 
 impl Counters {
@@ -300,6 +330,12 @@ enum Resource {
     Retries,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Try {
+    First,
+    Again,
+}
+
 /// What began within the interval of a retry budget.
 #[derive(Debug)]
 struct Lately {
@@ -311,7 +347,7 @@ impl Lately {
     /// An interval of nothing is none (Istio's `budgetInterval: 0s`).
     fn of(thresholds: &Thresholds, epoch: Instant) -> Option<Lately> {
         match thresholds.retries {
-            RetryLimit::Budget(RetryBudget { interval: Some(interval), .. }) if !interval.is_zero() => {
+            RetryLimit::Budget(RetryBudget { of: ShareOf::BegunWithin(interval), .. }) if !interval.is_zero() => {
                 Some(Lately { begun: Window::new(interval, epoch), retries: Window::new(interval, epoch) })
             }
             _ => None,

@@ -43,7 +43,7 @@ pub struct PriorityView {
     pub max_requests: u32,
     /// `None`: there is a budget instead.
     pub max_retries: Option<u32>,
-    /// `20 % of active and pending requests, at least 3`.
+    /// `20 % of first tries active and pending, at least 3`.
     pub retry_budget: Option<String>,
     pub connections: u32,
     pub pending_requests: u32,

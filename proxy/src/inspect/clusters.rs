@@ -7,7 +7,7 @@ use crate::live::{Checked, LiveCluster, LiveEndpoint};
 use crate::telemetry::record::time::rfc3339_text;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use weft_model::breaker::{Priority, RetryBudget, RetryLimit};
+use weft_model::breaker::{Priority, RetryBudget, RetryLimit, ShareOf};
 use weft_model::cluster::{Balancer, Discovery};
 use weft_model::endpoint::{Health, Locality};
 use weft_policy::balance::Degree;
@@ -111,11 +111,13 @@ fn priority_view(cluster: &LiveCluster, priority: Priority, now: Now) -> Priorit
     }
 }
 
-fn in_words(RetryBudget { percent, min_concurrency, interval }: &RetryBudget) -> String {
-    match interval.filter(|interval| !interval.is_zero()) {
-        Some(interval) => format!("{percent} % of requests begun within {interval:?}, at least {min_concurrency}"),
-        None => format!("{percent} % of active and pending requests, at least {min_concurrency}"),
-    }
+fn in_words(RetryBudget { percent, of, min_concurrency }: &RetryBudget) -> String {
+    let of = match of {
+        ShareOf::FirstTries => "first tries active and pending".to_owned(),
+        ShareOf::AllTries => "active and pending requests".to_owned(),
+        ShareOf::BegunWithin(interval) => format!("requests begun within {interval:?}"),
+    };
+    format!("{percent} % of {of}, at least {min_concurrency}")
 }
 
 fn counters_view(cluster: &LiveCluster) -> CountersView {

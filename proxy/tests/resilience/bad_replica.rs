@@ -1,13 +1,15 @@
 //! One replica of two, of three, of five is bad: it is left out before many callers suffer, and taken back when it is well.
 
-use crate::shop::{Shop, after};
+use crate::shop::{Shop, after, get};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use weft_testkit::load::{Load, Report};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weft_testkit::load::{Load, Report, Running};
 use weft_testkit::mesh::Mesh;
-use weft_testkit::{Act, Answer, Upstream};
+use weft_testkit::{Act, Answer, RawClient, Upstream, eventually};
 
 /// How a replica is bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +59,46 @@ fn addresses(bad: SocketAddr, well: &[Upstream]) -> Vec<SocketAddr> {
     std::iter::once(bad).chain(well.iter().map(Upstream::address)).collect()
 }
 
+/// Where nobody listens, and somebody may later.
+async fn nobody() -> SocketAddr {
+    Mesh::start().await.pod("nobody", &[("http", 8080)]).app(8080)
+}
+
 /// The share of requests that the callers did not get a good answer to.
 fn error_rate(report: &Report) -> f64 {
     let bad: u64 = report.statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, count)| count).sum();
     (bad + report.failures.values().sum::<u64>()) as f64 / report.sent as f64
 }
 
+const NAMES: [&str; 3] = ["two", "three", "five"];
+
+/// The shop whose services of two, three and five have these members.
+async fn shop(members: &[Vec<SocketAddr>]) -> Shop {
+    let services: Vec<(&str, &[SocketAddr])> =
+        NAMES.into_iter().zip(members).map(|(name, members)| (name, members.as_slice())).collect();
+    Shop::of(&services).await
+}
+
+async fn loads(shop: &Shop, per_second: u32) -> Vec<Running> {
+    let mut loads = Vec::new();
+    for name in NAMES {
+        loads.push(Load::get(shop.gateway.at(8080), "shop", &format!("/{name}"), per_second).start().await);
+    }
+    loads
+}
+
+async fn few_errors(loads: Vec<Running>, what: &str) {
+    for (load, name) in loads.into_iter().zip(NAMES) {
+        let report = load.stop().await;
+        println!("one of {name} {what}: {:.2} % errors: {report:?}", error_rate(&report) * 100.0);
+        assert!(error_rate(&report) < 0.01, "one of {name} {what}: {report:?}");
+    }
+}
+
 /// One bad replica in each of three services of two, three and five, nobody having written a policy, under so many
 /// requests a second each until each service had so many; until then every bad one is told of as `cause`, and later
-/// gets no request. Each of the others has about `in_flight` requests at a time.
+/// gets no request, until it is cured and its time is over. Each of the others has about `in_flight` requests at a time.
 async fn under_the_default_policy(bad: Bad, (per_second, requests): (u32, u64), in_flight: u32, cause: &str) {
-    let names = ["two", "three", "five"];
     let (mut replicas, mut others) = (Vec::new(), Vec::new());
     for size in [2, 3, 5] {
         replicas.push(Replica::with(bad).await);
@@ -76,13 +107,8 @@ async fn under_the_default_policy(bad: Bad, (per_second, requests): (u32, u64), 
     }
     let members: Vec<Vec<SocketAddr>> =
         replicas.iter().zip(&others).map(|(replica, well)| addresses(replica.upstream.address(), well)).collect();
-    let services: Vec<(&str, &[SocketAddr])> =
-        names.into_iter().zip(&members).map(|(name, members)| (name, members.as_slice())).collect();
-    let shop = Shop::of(&services).await;
-    let mut loads = Vec::new();
-    for name in names {
-        loads.push(Load::get(shop.gateway.at(8080), "shop", &format!("/{name}"), per_second).start().await);
-    }
+    let shop = shop(&members).await;
+    let loads = loads(&shop, per_second).await;
     for replica in &replicas {
         println!("{}", shop.told(replica.upstream.address(), &["ejected for 30s (ejection 1)", cause]).await);
     }
@@ -92,14 +118,17 @@ async fn under_the_default_policy(bad: Bad, (per_second, requests): (u32, u64), 
     for load in &loads {
         load.more(requests.saturating_sub(load.sent()).max(100)).await;
     }
-    for ((replica, met), name) in replicas.iter().zip(met).zip(names) {
-        assert_eq!(replica.upstream.seen().len(), met, "one of {name} was ejected and still got requests");
+    for ((replica, met), name) in replicas.iter().zip(&met).zip(NAMES) {
+        assert_eq!(replica.upstream.seen().len(), *met, "one of {name} was ejected and still got requests");
+        replica.cure();
     }
-    for (load, name) in loads.into_iter().zip(names) {
-        let report = load.stop().await;
-        println!("one of {name} is {bad:?}: {:.2} % errors: {report:?}", error_rate(&report) * 100.0);
-        assert!(error_rate(&report) < 0.01, "one of {name} is {bad:?}: {report:?}");
+    // thirty seconds, and a sweep
+    loads[0].more(u64::from(per_second) * 15).await;
+    for (replica, met) in replicas.iter().zip(met) {
+        println!("{}", shop.told(replica.upstream.address(), &["returned after"]).await);
+        replica.upstream.has_seen(met + 10).await;
     }
+    few_errors(loads, &format!("is {bad:?} and then well")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +144,85 @@ async fn one_replica_that_takes_two_seconds_is_ejected_within_one_interval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_that_never_answers_is_ejected_within_one_interval() {
     under_the_default_policy(Bad::Silent, (60, 800), 4, "it took").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_where_nobody_listens_is_ejected_after_five_connects_and_no_caller_sees_it() {
+    let (mut dead, mut others) = (Vec::new(), Vec::new());
+    for size in [2, 3, 5] {
+        dead.push(nobody().await);
+        others.push(well(size - 1, Duration::ZERO).await);
+    }
+    let members: Vec<_> = dead.iter().zip(&others).map(|(dead, well)| addresses(*dead, well)).collect();
+    let shop = shop(&members).await;
+    let loads = loads(&shop, 100).await;
+    for dead in &dead {
+        println!("{}", shop.told(*dead, &["ejected for 30s (ejection 1)", "5 failed requests in a row"]).await);
+    }
+    for load in loads {
+        load.more(100).await;
+        load.stop().await.assert_flawless();
+    }
+}
+
+/// One caller who asks again as soon as it has its answer, and on a new connection when it had none in time.
+async fn one_after_another(gateway: SocketAddr, path: String, stop: CancellationToken, counts: Arc<Counts>) {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let mut client = RawClient::connect(gateway).await;
+    while !stop.is_cancelled() {
+        client.send(get(&path)).await;
+        match tokio::time::timeout(PATIENCE, client.response()).await {
+            Ok(reply) if reply.status == 200 => counts.fine.fetch_add(1, Ordering::Relaxed),
+            Ok(_) => counts.failed.fetch_add(1, Ordering::Relaxed),
+            Err(_) => {
+                client = RawClient::connect(gateway).await;
+                counts.failed.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    fine: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+/// Who asks too seldom to fail five times in a row, as every question to it takes away a caller for seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_silent_replica_beside_fast_ones_is_ejected_within_one_interval_however_few_callers_there_are() {
+    for callers in [2, 4] {
+        let (mut replicas, mut others) = (Vec::new(), Vec::new());
+        for size in [2, 3, 5] {
+            replicas.push(Replica::with(Bad::Silent).await);
+            others.push(well(size - 1, Duration::ZERO).await);
+        }
+        let members: Vec<_> =
+            replicas.iter().zip(&others).map(|(bad, well)| addresses(bad.upstream.address(), well)).collect();
+        let shop = shop(&members).await;
+        let (stop, mut asking, counts) =
+            (CancellationToken::new(), JoinSet::new(), NAMES.map(|_| Arc::new(Counts::default())));
+        for (name, counts) in NAMES.iter().zip(&counts) {
+            for _ in 0..callers {
+                let (path, gateway) = (format!("/{name}"), shop.gateway.at(8080));
+                asking.spawn(one_after_another(gateway, path, stop.clone(), counts.clone()));
+            }
+        }
+        for replica in &replicas {
+            println!("{}", shop.told(replica.upstream.address(), &["ejected for 30s (ejection 1)", "it took"]).await);
+        }
+        let met: Vec<usize> = replicas.iter().map(|replica| replica.upstream.seen().len()).collect();
+        for (((counts, met), replica), name) in counts.iter().zip(met).zip(&replicas).zip(NAMES) {
+            let enough = || async { (counts.fine.load(Ordering::Relaxed) > 100 * (met + callers)).then_some(()) };
+            eventually("a hundred answers for each question that was not answered", enough).await;
+            let failed = counts.failed.load(Ordering::Relaxed);
+            println!("{callers} callers, one of {name} is silent: {failed} failed, {:?} did not", counts.fine);
+            assert!(failed <= met, "{failed} failed, and it was asked {met} times");
+            assert!(replica.upstream.seen().len() <= met + callers, "one of {name} was ejected and still got requests");
+        }
+        stop.cancel();
+        asking.join_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,8 +247,7 @@ async fn one_replica_that_never_answers_in_time_is_ejected_no_caller_sees_it_and
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_that_refuses_connects_is_ejected_no_caller_sees_it_and_it_returns_when_it_is_there() {
     for size in [2, 3, 5] {
-        let mut elsewhere = Mesh::start().await;
-        let dead = elsewhere.pod("dead", &[("http", 8080)]).app(8080);
+        let dead = nobody().await;
         let others = well(size - 1, Duration::ZERO).await;
         let members = addresses(dead, &others);
         let shop = Shop::of(&[("order", &members)]).await;

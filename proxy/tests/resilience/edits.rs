@@ -2,8 +2,9 @@
 //! was not edited.
 
 use crate::shop::{Shop, get, rate_limit, rules};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 use weft_testkit::load::Load;
 use weft_testkit::mesh::Mesh;
@@ -135,6 +136,82 @@ async fn requests_in_flight_count_on_through_edits_of_their_limit() {
     let report = load.stop().await;
     report.assert_flawless();
     assert_eq!(report.closed, 0, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_budget_that_is_spent_stays_spent_through_edits() {
+    let order = Upstream::answering(Answer::status(503)).await;
+    let shop = Shop::with(&[("order", &[order.address()])], "retry: {codes: [503], attempts: 1}").await;
+    let budget =
+        |percent: u32| format!("retryBudget: {{percent: {percent}, minRetryConcurrency: 5, budgetInterval: 1h}}");
+    shop.treat("order", &format!("{{{}}}", budget(20))).await;
+    // how many tries a number of requests makes at the upstream
+    let tries = async |requests: usize| {
+        let before = order.seen().len();
+        for _ in 0..requests {
+            assert_eq!(shop.get("/order").await.status, 503);
+        }
+        order.seen().len() - before
+    };
+    assert_eq!(tries(50).await, 50 + 10, "a fifth more");
+    for edit in ["connectionPool: {http: {http2MaxRequests: 100}}", "loadBalancer: {simple: RANDOM}"] {
+        shop.treat("order", &format!("{{{edit}, {}}}", budget(20))).await;
+        assert_eq!(tries(2).await, 2, "five would be free to a budget that forgot what was spent: {edit}");
+    }
+    assert_eq!(tries(1).await, 2, "a fifth of 55: what they were a share of is not forgotten either");
+    shop.treat("order", &format!("{{{}}}", budget(40))).await;
+    assert_eq!(tries(5).await, 5 + 5, "11 of 22 are left");
+    shop.treat("order", &format!("{{{}}}", budget(10))).await;
+    assert_eq!(tries(5).await, 5, "16 of 6 are spent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_in_flight_count_on_through_edits_of_their_budget() {
+    let gate = Gate::closed();
+    let (held, met) = (gate.clone(), Mutex::new(HashSet::new()));
+    // the first try of each path fails, the second one waits
+    let order = Upstream::start(move |request| {
+        match met.lock().unwrap_or_else(PoisonError::into_inner).insert(request.uri.path().to_owned()) {
+            true => Act::Answer(Answer::status(503)),
+            false => Act::Answer(Answer::ok("").behind(&held)),
+        }
+    })
+    .await;
+    let shop = Shop::with(&[("order", &[order.address()])], "retry: {codes: [503], attempts: 1}").await;
+    let mut served = JoinSet::new();
+    let retry = async |served: &mut JoinSet<u16>, path: String| {
+        let (address, before) = (shop.gateway.at(8080), order.seen().len());
+        served.spawn(async move {
+            let mut client = RawClient::connect(address).await;
+            client.send(get(&path)).await;
+            client.response().await.status
+        });
+        order.has_seen(before + 2).await;
+    };
+    for number in 0..3 {
+        retry(&mut served, format!("/order/{number}")).await;
+    }
+    let refused = async |path: &str| {
+        let before = order.seen().len();
+        assert_eq!(shop.get(path).await.status, 503);
+        assert_eq!(order.seen().len(), before + 1, "three retries are in flight, as many as may be: {path}");
+    };
+    refused("/order/by-default").await;
+    for (edit, room) in [
+        ("{loadBalancer: {simple: RANDOM}}", 0),
+        ("{retryBudget: {percent: 10}}", 0),
+        ("{connectionPool: {http: {maxRetries: 5}}}", 2),
+        ("{retryBudget: {minRetryConcurrency: 6}}", 1),
+        ("{connectionPool: {http: {http2MaxRequests: 100}}}", 0),
+    ] {
+        shop.treat("order", edit).await;
+        for number in 0..room {
+            retry(&mut served, format!("/order/{room}/{number}")).await;
+        }
+        refused(&format!("/order/{edit}").replace([' ', '{', '}'], "")).await;
+    }
+    gate.open();
+    assert_eq!(served.join_all().await, [200; 6]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,40 @@ async fn many_clients_below_their_limit_pass_whole_and_one_above_it_passes_at_it
     assert_eq!(order.seen().len(), 1500 + passed(&replies), "what is refused goes nowhere");
 }
 
+/// Asks so often, as each of these clients in turn; gives how many were refused.
+async fn ask_as(clients: Vec<Ipv4Addr>, times: usize, gateway: SocketAddr) -> usize {
+    let mut refused = 0;
+    for client in clients {
+        let mut connection = connect_from(SocketAddr::new(client.into(), 0), gateway).await;
+        for _ in 0..times {
+            connection.send(get("/order")).await;
+            refused += usize::from(connection.response().await.status != 200);
+        }
+    }
+    refused
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ten_thousand_clients_below_their_limit_none_is_refused_and_the_next_one_is_held_to_its_own() {
+    const TIMES: usize = 2;
+    let (shop, order) = shop().await;
+    shop.limit("clients", TEN_PER_CLIENT).await;
+    let gateway = shop.gateway.at(8080);
+    let clients: Vec<Ipv4Addr> =
+        (0..40).flat_map(|third| (0..250).map(move |last| Ipv4Addr::new(127, 42, third, last))).collect();
+    let (mut asking, began) = (JoinSet::new(), Instant::now());
+    for some in clients.chunks(100) {
+        asking.spawn(ask_as(some.to_vec(), TIMES, gateway));
+    }
+    let refused: usize = asking.join_all().await.into_iter().sum();
+    println!("{} clients asked {TIMES} times each within {:?}", clients.len(), began.elapsed());
+    assert_eq!((refused, order.seen().len()), (0, clients.len() * TIMES));
+    let began = Instant::now();
+    let refused = ask_as(vec![Ipv4Addr::new(127, 43, 0, 1)], 100, gateway).await;
+    let most = 10 + (began.elapsed().as_secs_f64() * 10.0).ceil() as usize;
+    assert!((10..=most).contains(&(100 - refused)), "{} of 100 passed, {most} were to", 100 - refused);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_says_why_and_when_to_come_back_and_what_passes_says_how_much_is_left() {
     let (shop, _order) = shop().await;

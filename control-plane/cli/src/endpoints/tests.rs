@@ -18,7 +18,7 @@ fn cluster(service: &str) -> ClusterView {
             max_pending_requests: 1,
             connections: 1,
             max_requests: u32::MAX,
-            retry_budget: Some("20 % of active and pending requests, at least 3".into()),
+            retry_budget: Some("20 % of first tries active and pending, at least 3".into()),
             ..PriorityView::default()
         },
         high: PriorityView {
@@ -102,7 +102,7 @@ fn an_ejected_endpoint_is_shown_with_why_since_and_until_when() {
     assert_eq!(
         text(&report),
         "gateway shop  outbound|8080||order.default.svc.cluster.local  policies/order.default.yaml:7 DestinationRule order.default
-  limits: connections 1 of 1, waiting 0 of 1, retries 0 of 20 % of active and pending requests, at least 3
+  limits: connections 1 of 1, waiting 0 of 1, retries 0 of 20 % of first tries active and pending, at least 3
   refused so far: 9 requests over a limit
   ADDRESS         WORKLOAD       HEALTH   ACTIVE  EJECTED  RETURNS  WHY
   127.0.1.2:8080  default/order  healthy  2       -        -        -

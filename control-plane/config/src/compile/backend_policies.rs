@@ -8,7 +8,7 @@ use super::resilience;
 use crate::kinds::{BackendTrafficPolicy, RetryConstraint};
 use crate::{Key, Object};
 use weft_model::balancer::Persistence;
-use weft_model::breaker::RetryBudget;
+use weft_model::breaker::{RetryBudget, ShareOf};
 
 /// The policies of a Service, what counts first.
 pub(crate) fn of_service<'i>(index: &'i Index, service: &Key) -> Vec<(&'i Object, &'i BackendTrafficPolicy)> {
@@ -30,8 +30,8 @@ pub(crate) fn retry_budget(index: &Index, service: &Key) -> Option<RetryBudget> 
     let retries = (u128::from(rate.count) * interval.as_millis()).div_ceil(rate.interval.as_millis());
     Some(RetryBudget {
         percent: f64::from(*percent),
+        of: ShareOf::BegunWithin(*interval),
         min_concurrency: u32::try_from(retries).unwrap_or(u32::MAX),
-        interval: Some(*interval),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::kinds::{
 use std::time::Duration;
 use weft_model::Cluster;
 use weft_model::balancer::{Balancer, HashPolicy, HashSource, LocalityRule, SlowStart};
-use weft_model::breaker::{RetryBudget, RetryLimit};
+use weft_model::breaker::{RetryBudget, RetryLimit, ShareOf};
 use weft_model::cluster::{Http2Keepalive, Keepalive, Protocol};
 use weft_model::outlier::{Consecutive, OutlierDetection, SuccessRate};
 
@@ -37,11 +37,12 @@ pub(crate) fn apply(policy: &Policy<'_>, protocol: PortProtocol, cluster: &mut C
         cluster.balancing.panic_threshold = outlier.min_health_percent.unwrap_or(0);
     }
     if let Some(budget) = policy.retry_budget {
+        let interval = budget.interval.filter(|interval| !interval.is_zero());
         budget_retries(
             RetryBudget {
                 percent: budget.percent,
+                of: interval.map_or(ShareOf::AllTries, ShareOf::BegunWithin),
                 min_concurrency: budget.min_retry_concurrency,
-                interval: budget.interval.filter(|interval| !interval.is_zero()),
             },
             cluster,
         );

@@ -33,6 +33,7 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The keys of our own metadata, see [`ours`].
 const TRIP: &str = "trip";
+const BUDGET_OF_FIRST_TRIES: &str = "retry_budget_of_first_tries";
 const OUTLIER: &str = "outlier";
 const MORE_HEALTH_CHECKS: &str = "more_health_checks";
 const BALANCER: &str = "balancer";
@@ -74,7 +75,9 @@ fn balancing(cluster: &Cluster) -> Balancing {
 
 fn our_metadata(cluster: &Cluster) -> Vec<ours::Field> {
     let mut fields = parts::origin(&cluster.origin);
-    fields.extend(cluster.breakers.trip.map(|trip| ours::field(TRIP, &trip)));
+    let breakers::Ours { trip, of_first_tries } = breakers::ours(&cluster.breakers);
+    fields.extend(trip.map(|trip| ours::field(TRIP, &trip)));
+    fields.extend(of_first_tries.map(|of| ours::field(BUDGET_OF_FIRST_TRIES, &of)));
     fields.extend(cluster.outlier.as_ref().and_then(outlier::ours).map(|outlier| ours::field(OUTLIER, &outlier)));
     if let [_, more @ ..] = cluster.health_checks.as_slice()
         && !more.is_empty()
@@ -196,6 +199,10 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
             "is supported only for clusters whose endpoints come by EDS",
         );
     }
+    let our_breakers = breakers::Ours {
+        trip: ours::read(metadata, TRIP)?,
+        of_first_tries: ours::read(metadata, BUDGET_OF_FIRST_TRIES)?,
+    };
     let outlier = match outlier_detection {
         Some(outlier) => {
             let ours = ours::read(metadata, OUTLIER)?;
@@ -210,7 +217,7 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
             .map_or(Ok(DEFAULT_CONNECT_TIMEOUT), |timeout| parts::read_duration("connect_timeout", timeout))?,
         bind_source: upstream_bind_config.map_or(Ok(Vec::new()), source::decode).at("upstream_bind_config")?,
         pool: http::with_keepalive(http.pool, upstream_connection_options).at("upstream_connection_options")?,
-        breakers: breakers::decode(circuit_breakers, ours::read(metadata, TRIP)?).at("circuit_breakers")?,
+        breakers: breakers::decode(circuit_breakers, our_breakers).at("circuit_breakers")?,
         outlier,
         health_checks: read_health_checks(health_checks, ours::read(metadata, MORE_HEALTH_CHECKS)?)?,
         service: read_service(metadata),

@@ -1,7 +1,7 @@
 //! Why a breaker refused, in words.
 
 use std::fmt;
-use weft_model::breaker::RetryBudget;
+use weft_model::breaker::{RetryBudget, ShareOf};
 
 /// A limit that is reached. Nothing was sent, so it is safe to go elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,11 +42,12 @@ impl fmt::Display for Overflow {
             }
             Overflow::Retries { limit } => write!(f, "all {limit} retries of max_retries are in flight"),
             Overflow::Budget { limit, of, budget } => {
-                let RetryBudget { percent, min_concurrency, interval } = budget;
-                write!(f, "all {limit} retries of the retry budget are spent: {percent} % of {of} requests ")?;
-                match interval.filter(|interval| !interval.is_zero()) {
-                    Some(interval) => write!(f, "begun within {interval:?}")?,
-                    None => f.write_str("active and pending")?,
+                let RetryBudget { percent, min_concurrency, .. } = budget;
+                write!(f, "all {limit} retries of the retry budget are spent: {percent} % of {of} ")?;
+                match budget.of {
+                    ShareOf::FirstTries => f.write_str("first tries active and pending")?,
+                    ShareOf::AllTries => f.write_str("requests active and pending")?,
+                    ShareOf::BegunWithin(interval) => write!(f, "requests begun within {interval:?}")?,
                 }
                 write!(f, ", at least {min_concurrency}")
             }

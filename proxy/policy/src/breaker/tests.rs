@@ -56,7 +56,7 @@ fn the_fourth_concurrent_retry_is_refused() {
 #[test]
 fn a_budget_of_20_percent_passes_20_of_100_and_3_of_1() {
     let now = epoch();
-    let breaker = Breaker::new(with_budget(RetryBudget::default()), now);
+    let breaker = Breaker::new(with_budget(RetryBudget::ENVOY), now);
     let one = breaker.request(Usual, now).unwrap();
     let (held, overflow) = all(|| breaker.retry(Usual, now));
     assert_eq!(held.len(), 3);
@@ -73,9 +73,35 @@ fn a_budget_of_20_percent_passes_20_of_100_and_3_of_1() {
 }
 
 #[test]
+fn retries_are_no_base_for_more_of_them_unless_the_budget_is_of_all_tries() {
+    let now = epoch();
+    for (budget, allowed, of) in [
+        (RetryBudget::default(), 20, "20 % of 100 first tries active and pending, at least 3"),
+        (RetryBudget::ENVOY, 24, "20 % of 124 requests active and pending, at least 3"),
+    ] {
+        let breaker = Breaker::new(with_budget(budget), now);
+        let active: Vec<_> = (0..60).map(|_| breaker.request(Usual, now).unwrap()).collect();
+        let pending: Vec<_> = (0..40).map(|_| breaker.pending(Usual).unwrap()).collect();
+        let (retries, overflow) = all(|| {
+            let retry = breaker.retry(Usual, now)?;
+            // now one of them waits for a connection, now it has one
+            let waits = breaker.gauges(Usual, now).retries.is_multiple_of(2);
+            Ok((retry, if waits { breaker.pending_again(Usual)? } else { breaker.again(Usual)? }))
+        });
+        assert_eq!(retries.len(), allowed);
+        assert!(overflow.to_string().ends_with(of), "{overflow}");
+        drop((active, pending));
+        assert_eq!(breaker.gauges(Usual, now).remaining_retries, 0, "those that go on are over the floor");
+        drop(retries);
+        assert_eq!(breaker.gauges(Usual, now).remaining_retries, 3);
+        assert_eq!(breaker.share_of(Usual, now), 0);
+    }
+}
+
+#[test]
 fn a_budget_with_an_interval_is_a_share_of_the_requests_begun_within_it() {
     let start = epoch();
-    let budget = RetryBudget { interval: Some(Duration::from_secs(10)), min_concurrency: 10, ..RetryBudget::default() };
+    let budget = RetryBudget { of: ShareOf::BegunWithin(Duration::from_secs(10)), min_concurrency: 10, percent: 20.0 };
     let breaker = Breaker::new(with_budget(budget), start);
     (0..100).for_each(|_| drop(breaker.request(Usual, start).unwrap()));
     let (retries, overflow) = all(|| breaker.retry(Usual, start));
@@ -93,7 +119,7 @@ fn a_budget_with_an_interval_is_a_share_of_the_requests_begun_within_it() {
 #[test]
 fn an_interval_of_nothing_is_a_budget_of_what_is_in_flight() {
     let now = epoch();
-    let budget = RetryBudget { interval: Some(Duration::ZERO), ..RetryBudget::default() };
+    let budget = RetryBudget { of: ShareOf::BegunWithin(Duration::ZERO), ..RetryBudget::ENVOY };
     let breaker = Breaker::new(with_budget(budget), now);
     drop(all(|| breaker.retry(Usual, now)));
     assert!(breaker.retry(Usual, now).is_ok(), "ended retries are given back");
@@ -165,7 +191,8 @@ fn an_edit_keeps_what_is_in_flight() {
 #[test]
 fn an_edit_keeps_the_interval_of_a_budget() {
     let now = epoch();
-    let budget = |percent| RetryBudget { percent, min_concurrency: 0, interval: Some(Duration::from_secs(10)) };
+    let budget =
+        |percent| RetryBudget { percent, of: ShareOf::BegunWithin(Duration::from_secs(10)), min_concurrency: 0 };
     let before = Breaker::new(with_budget(budget(20.0)), now);
     (0..10).for_each(|_| drop(before.request(Usual, now).unwrap()));
     drop(before.retry(Usual, now).unwrap());
@@ -179,7 +206,10 @@ fn threads_never_get_more_than_the_limit() {
     let now = epoch();
     let limits = Thresholds {
         max_requests: 5,
-        retries: RetryLimit::Budget(RetryBudget { interval: Some(Duration::from_secs(9)), ..RetryBudget::default() }),
+        retries: RetryLimit::Budget(RetryBudget {
+            of: ShareOf::BegunWithin(Duration::from_secs(9)),
+            ..RetryBudget::ENVOY
+        }),
         ..Thresholds::ENVOY
     };
     let breaker = Arc::new(Breaker::new(CircuitBreakers { default: limits, ..CircuitBreakers::default() }, now));
@@ -207,7 +237,7 @@ fn threads_never_get_more_than_the_limit() {
 enum Step {
     Request,
     Pending,
-    Retry,
+    Retry { waits: bool },
     GiveBack(usize),
     Wait(u64),
 }
@@ -216,10 +246,24 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Request),
         1 => Just(Step::Pending),
-        4 => Just(Step::Retry),
+        4 => any::<bool>().prop_map(|waits| Step::Retry { waits }),
         3 => any::<usize>().prop_map(Step::GiveBack),
         1 => (0u64..3_000).prop_map(Step::Wait),
     ]
+}
+
+fn share() -> impl Strategy<Value = ShareOf> {
+    let within = (1u64..5_000).prop_map(|ms| ShareOf::BegunWithin(Duration::from_millis(ms)));
+    prop_oneof![Just(ShareOf::FirstTries), Just(ShareOf::AllTries), within]
+}
+
+/// What one step holds until it is given back. Of a retry, its place in the budget and its place among the requests.
+type Held = (Which, Permit, Option<Permit>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Which {
+    First,
+    Retry,
 }
 
 proptest! {
@@ -227,28 +271,31 @@ proptest! {
     fn a_budget_never_exceeds_its_share(
         percent in 0.0f64..=100.0,
         min_concurrency in 0u32..5,
-        interval_ms in proptest::option::of(1u64..5_000),
+        of in share(),
         steps in proptest::collection::vec(step(), 1..300),
     ) {
         let mut now = epoch();
-        let budget = RetryBudget { percent, min_concurrency, interval: interval_ms.map(Duration::from_millis) };
+        let budget = RetryBudget { percent, of, min_concurrency };
         let breaker = Breaker::new(with_budget(budget), now);
-        let mut held = Vec::new();
+        let mut held = Vec::<Held>::new();
         for step in steps {
             match step {
-                Step::Request => held.extend(breaker.request(Usual, now)),
-                Step::Pending => held.extend(breaker.pending(Usual)),
+                Step::Request => held.extend(breaker.request(Usual, now).map(|it| (Which::First, it, None))),
+                Step::Pending => held.extend(breaker.pending(Usual).map(|it| (Which::First, it, None))),
                 Step::GiveBack(which) if !held.is_empty() => drop(held.swap_remove(which % held.len())),
                 Step::GiveBack(_) => {}
                 Step::Wait(ms) => now += Duration::from_millis(ms),
-                Step::Retry => {
+                Step::Retry { waits } => {
                     let Ok(permit) = breaker.retry(Usual, now) else { continue };
-                    held.push(permit);
                     let gauges = breaker.gauges(Usual, now);
-                    let (spent, of) = match breaker.lately(Usual) {
-                        Some(lately) => (lately.retries.sum(now), lately.begun.sum(now)),
-                        None => (u64::from(gauges.retries), u64::from(gauges.active + gauges.pending)),
+                    let first_tries = held.iter().filter(|(which, ..)| *which == Which::First).count() as u64;
+                    let (spent, of) = match (breaker.lately(Usual), of) {
+                        (Some(lately), _) => (lately.retries.sum(now), lately.begun.sum(now)),
+                        (None, ShareOf::FirstTries) => (u64::from(gauges.retries), first_tries),
+                        (None, _) => (u64::from(gauges.retries), u64::from(gauges.active + gauges.pending)),
                     };
+                    let at_work = if waits { breaker.pending_again(Usual) } else { breaker.again(Usual) };
+                    held.push((Which::Retry, permit, at_work.ok()));
                     let share = percent * of as f64 / 100.0;
                     prop_assert!(spent as f64 <= share.max(f64::from(min_concurrency)), "{spent} of {of}");
                 }

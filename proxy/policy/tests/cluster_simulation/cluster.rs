@@ -4,7 +4,7 @@ use crate::promises::{Ejections, Ledger, within_limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use weft_model::breaker::{CircuitBreakers, Priority, RetryBudget, RetryLimit, Thresholds};
+use weft_model::breaker::{CircuitBreakers, Priority, RetryBudget, RetryLimit, ShareOf, Thresholds};
 use weft_model::outlier::{Consecutive, OutlierDetection, Slow};
 use weft_policy::Dice;
 use weft_policy::breaker::{Breaker, ConnectionPermit, Gauges, HostConnections, Overflow, Permit};
@@ -163,12 +163,18 @@ impl Cluster {
                 return;
             }
         };
-        let Ok(request) = self.breaker.request(Priority::Default, self.now) else {
+        let begun = match retry {
+            None => self.breaker.request(Priority::Default, self.now),
+            Some(_) => self.breaker.again(Priority::Default),
+        };
+        let Ok(request) = begun else {
             assert!(self.gauges().rq_open());
             self.saw("request refused");
             return;
         };
-        self.ledger.began(self.now);
+        if retry.is_none() {
+            self.ledger.began(self.now);
+        }
         self.saw("request");
         let (outcome, took) = self.fate(host);
         let waiting = self.hosts[host].monitor.began(self.now);
@@ -205,7 +211,8 @@ impl Cluster {
         match self.breaker.retry(Priority::Default, self.now) {
             Ok(permit) => {
                 self.saw("retry");
-                self.ledger.retried(self.breaker.limits().default.retries, self.gauges(), self.now);
+                let first_tries = self.tries.iter().filter(|Try { permits: (.., retry), .. }| retry.is_none()).count();
+                self.ledger.retried(self.breaker.limits().default.retries, self.gauges(), first_tries, self.now);
                 self.begin(Some(permit));
             }
             Err(overflow) => {
@@ -264,7 +271,11 @@ fn any_limits(dice: &mut Dice) -> CircuitBreakers {
     let budget = RetryBudget {
         percent: f64::from(dice.below(60)),
         min_concurrency: dice.below(4),
-        interval: (dice.below(2) == 0).then_some(Duration::from_millis(1600)),
+        of: match dice.below(4) {
+            0 => ShareOf::FirstTries,
+            1 => ShareOf::AllTries,
+            _ => ShareOf::BegunWithin(Duration::from_millis(1600)),
+        },
     };
     let retries = match dice.below(4) {
         0 => RetryLimit::Concurrent(dice.below(4)),
@@ -285,8 +296,8 @@ fn any_limits(dice: &mut Dice) -> CircuitBreakers {
 
 fn interval_of(limit: RetryLimit) -> Option<Duration> {
     match limit {
-        RetryLimit::Budget(budget) => budget.interval,
-        RetryLimit::Concurrent(_) => None,
+        RetryLimit::Budget(RetryBudget { of: ShareOf::BegunWithin(interval), .. }) => Some(interval),
+        RetryLimit::Budget(_) | RetryLimit::Concurrent(_) => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was promised, kept by naive book-keeping.
 
 use std::time::{Duration, Instant};
-use weft_model::breaker::{RetryBudget, RetryLimit, Thresholds};
+use weft_model::breaker::{RetryBudget, RetryLimit, ShareOf, Thresholds};
 use weft_model::outlier::OutlierDetection;
 use weft_policy::breaker::Gauges;
 use weft_policy::outlier::{Decision, Event};
@@ -95,15 +95,16 @@ impl Ledger {
         self.begun.push(now);
     }
 
-    /// A retry was allowed, when that much (itself included) was in flight.
-    pub(crate) fn retried(&mut self, limit: RetryLimit, gauges: Gauges, now: Instant) {
+    /// A retry was allowed, when that much (itself included), of it so many first tries, was in flight.
+    pub(crate) fn retried(&mut self, limit: RetryLimit, gauges: Gauges, first_tries: usize, now: Instant) {
         self.retries.push(now);
         match limit {
             RetryLimit::Concurrent(limit) => assert!(gauges.retries <= limit),
             RetryLimit::Budget(budget) => {
-                let (spent, of) = match budget.interval {
-                    None => (gauges.retries as usize, (gauges.active + gauges.pending) as usize),
-                    Some(interval) => {
+                let (spent, of) = match budget.of {
+                    ShareOf::FirstTries => (gauges.retries as usize, first_tries),
+                    ShareOf::AllTries => (gauges.retries as usize, (gauges.active + gauges.pending) as usize),
+                    ShareOf::BegunWithin(interval) => {
                         (self.within(&self.retries, interval, now), self.within(&self.begun, interval, now))
                     }
                 };

@@ -1,7 +1,7 @@
 //! Circuit breakers: what is refused, and what is not counted.
 
 use crate::scenario::{Scenario, forward, get, held, ok, scenario, status, to};
-use weft_model::breaker::{Priority, RetryBudget, RetryLimit};
+use weft_model::breaker::{Priority, RetryBudget, RetryLimit, ShareOf};
 use weft_model::cluster::Protocol;
 use weft_model::retry::RetryOn;
 
@@ -141,5 +141,5 @@ pub(crate) fn all() -> Vec<Scenario> {
 }
 
 fn budget(percent: f64, min_concurrency: u32) -> RetryLimit {
-    RetryLimit::Budget(RetryBudget { percent, min_concurrency, interval: None })
+    RetryLimit::Budget(RetryBudget { percent, of: ShareOf::AllTries, min_concurrency })
 }

@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 use weft_model::balancer::Persistence;
-use weft_model::breaker::{RetryBudget, RetryLimit, Trip, TripOn};
+use weft_model::breaker::{RetryBudget, RetryLimit, ShareOf, Trip, TripOn};
 use weft_model::rate_limit::{KeyPart, Mode, RateLimit};
 use weft_model::retry::{Backoff, RetryOn};
 
@@ -105,8 +105,8 @@ fn a_services_owner_budgets_the_retries_of_its_callers() {
         breakers.default.retries
     };
     let budget = |percent, min_concurrency, seconds| {
-        let interval = Some(Duration::from_secs(seconds));
-        RetryLimit::Budget(RetryBudget { percent, min_concurrency, interval })
+        let of = ShareOf::BegunWithin(Duration::from_secs(seconds));
+        RetryLimit::Budget(RetryBudget { percent, of, min_concurrency })
     };
     assert_eq!(retries(""), RetryLimit::default(), "a retry always has a budget");
     // 20 % per 10 s, at least 10 per 1 s
@@ -118,7 +118,7 @@ fn a_services_owner_budgets_the_retries_of_its_callers() {
     let rule =
         super::endpoints::rule("shop/r", "order", "connectionPool: {http: {maxRetries: 4}}, retryBudget: {percent: 1}");
     let ruled = sidecar(&format!("{order}{}{rule}", backend_policy("shop/p", written)), "team");
-    let callers_own = RetryLimit::Budget(RetryBudget { percent: 1.0, ..RetryBudget::default() });
+    let callers_own = RetryLimit::Budget(RetryBudget { percent: 1.0, ..RetryBudget::ENVOY });
     assert_eq!(ruled.cluster(ORDER).breakers.default.retries, callers_own, "a DestinationRule comes first");
     assert_eq!(retries(&backend_policy("team/p", written)), RetryLimit::default(), "a policy is of its namespace");
 }

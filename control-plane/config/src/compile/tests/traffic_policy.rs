@@ -4,7 +4,7 @@ use super::endpoints::{rule, slice};
 use super::*;
 use std::time::Duration;
 use weft_model::balancer::{Balancer, HashPolicy, HashSource, SlowStart};
-use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, Thresholds};
+use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, ShareOf, Thresholds};
 use weft_model::cluster::{Http2Keepalive, Keepalive, Pool, Protocol};
 use weft_model::outlier::{Consecutive, OutlierDetection, SuccessRate};
 
@@ -122,19 +122,19 @@ fn a_service_that_publishes_unready_endpoints_never_panics() {
 #[test]
 fn a_retry_budget_stands_in_place_of_a_count() {
     let retries = |policy: &str| under(policy).breakers.default.retries;
-    let budget =
-        |percent, min_concurrency, interval| RetryLimit::Budget(RetryBudget { percent, min_concurrency, interval });
-    assert_eq!(retries("retryBudget: {}"), budget(20.0, 3, None));
+    let budget = |percent, min_concurrency, of| RetryLimit::Budget(RetryBudget { percent, of, min_concurrency });
+    assert_eq!(retries(""), budget(20.0, 3, ShareOf::FirstTries), "of nobody's writing");
+    assert_eq!(retries("retryBudget: {}"), budget(20.0, 3, ShareOf::AllTries), "Envoy's");
     assert_eq!(
         retries(
             "retryBudget: {percent: 12.5, minRetryConcurrency: 4, budgetInterval: 10s}, connectionPool: {http: {maxRetries: 1}}"
         ),
-        budget(12.5, 4, Some(seconds(10)))
+        budget(12.5, 4, ShareOf::BegunWithin(seconds(10)))
     );
-    assert_eq!(retries("retryBudget: {budgetInterval: 0s}"), budget(20.0, 3, None));
+    assert_eq!(retries("retryBudget: {budgetInterval: 0s}"), budget(20.0, 3, ShareOf::AllTries));
     assert_eq!(
         retries("retryBudget: {percent: 1}, portLevelSettings: [{port: {number: 8080}}]"),
-        budget(1.0, 3, None),
+        budget(1.0, 3, ShareOf::AllTries),
         "a port has no budget of its own"
     );
 }

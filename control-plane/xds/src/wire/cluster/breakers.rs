@@ -1,18 +1,43 @@
 //! Circuit breakers.
 //!
 //! All limits are written, because Envoy's own would be 1024 of everything and 3 retries. [`weft_model::breaker::Trip`] travels in our
-//! metadata: Envoy has none. The limit of connections to one host is written for both priorities, and read when they agree.
+//! metadata: Envoy has none. So does it that a budget is of [`ShareOf::FirstTries`], which stands above what Envoy would make of it.
+//! The limit of connections to one host is written for both priorities, and read when they agree.
 //!
-//! Normal form: a budget's interval of 0 is `None`.
+//! Normal form: a budget of what began within an interval of 0 is one of all tries.
 
 use super::super::numbers;
 use super::super::parts::{self, At, Decoded, apart, each, refuse};
 use cds::circuit_breakers::{Thresholds as Wire, thresholds::RetryBudget as WireBudget};
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
-use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, Thresholds, Trip};
+use serde::{Deserialize, Serialize};
+use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, ShareOf, Thresholds, Trip};
 
 const PRIORITIES: [RoutingPriority; 2] = [RoutingPriority::Default, RoutingPriority::High];
+
+/// Of which priorities the retry budget is a share of first tries.
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct OfFirstTries {
+    default: bool,
+    high: bool,
+}
+
+/// What Envoy has no field for.
+#[derive(Default)]
+pub(super) struct Ours {
+    pub(super) trip: Option<Trip>,
+    pub(super) of_first_tries: Option<OfFirstTries>,
+}
+
+pub(super) fn ours(breakers: &CircuitBreakers) -> Ours {
+    let of = |thresholds: &Thresholds| match thresholds.retries {
+        RetryLimit::Budget(budget) => budget.of == ShareOf::FirstTries,
+        RetryLimit::Concurrent(_) => false,
+    };
+    let of = OfFirstTries { default: of(&breakers.default), high: of(&breakers.high) };
+    Ours { trip: breakers.trip, of_first_tries: Some(of).filter(|of| *of != OfFirstTries::default()) }
+}
 
 pub(super) fn encode(breakers: &CircuitBreakers) -> cds::CircuitBreakers {
     let per_host = |most: u32| {
@@ -51,29 +76,39 @@ fn encode_thresholds(priority: RoutingPriority, thresholds: &Thresholds) -> Wire
 fn encode_budget(budget: &RetryBudget) -> WireBudget {
     WireBudget {
         budget_percent: numbers::percent(budget.percent),
-        budget_interval: budget.interval.map(parts::duration),
+        budget_interval: match budget.of {
+            ShareOf::BegunWithin(interval) => Some(parts::duration(interval)),
+            ShareOf::FirstTries | ShareOf::AllTries => None,
+        },
         min_retry_concurrency: parts::number(budget.min_concurrency),
     }
 }
 
 /// What is left out has Envoy's limits.
-pub(super) fn decode(breakers: Option<cds::CircuitBreakers>, trip: Option<Trip>) -> Decoded<CircuitBreakers> {
+pub(super) fn decode(breakers: Option<cds::CircuitBreakers>, ours: Ours) -> Decoded<CircuitBreakers> {
     apart!(breakers.unwrap_or_default() => cds::CircuitBreakers {
         read: thresholds, per_host_thresholds;
         ignored: ;
         refused:
     });
     let thresholds = each("thresholds", thresholds, decode_thresholds)?;
-    let of = |priority| {
+    let of = |priority, of_first_tries: bool| {
         // as in Envoy, the first one of a priority counts
         let first = thresholds.iter().find(|(of, _)| *of == priority);
-        first.map_or(Thresholds::ENVOY, |(_, thresholds)| *thresholds)
+        let mut thresholds = first.map_or(Thresholds::ENVOY, |(_, thresholds)| *thresholds);
+        if let RetryLimit::Budget(budget) = &mut thresholds.retries
+            && of_first_tries
+        {
+            budget.of = ShareOf::FirstTries;
+        }
+        thresholds
     };
+    let of_first_tries = ours.of_first_tries.unwrap_or_default();
     Ok(CircuitBreakers {
-        default: of(RoutingPriority::Default),
-        high: of(RoutingPriority::High),
+        default: of(RoutingPriority::Default, of_first_tries.default),
+        high: of(RoutingPriority::High, of_first_tries.high),
         max_connections_per_host: decode_per_host(per_host_thresholds)?,
-        trip,
+        trip: ours.trip,
     })
 }
 
@@ -101,11 +136,12 @@ fn decode_thresholds(thresholds: Wire) -> Decoded<(RoutingPriority, Thresholds)>
 }
 
 fn decode_budget(budget: WireBudget) -> Decoded<RetryBudget> {
-    let default = RetryBudget::default();
+    let default = RetryBudget::ENVOY;
+    let interval = parts::read_limit("budget_interval", budget.budget_interval, None)?;
     Ok(RetryBudget {
         percent: numbers::read_percent("budget_percent", budget.budget_percent, default.percent)?,
+        of: interval.map_or(default.of, ShareOf::BegunWithin),
         min_concurrency: numbers::count(budget.min_retry_concurrency, default.min_concurrency),
-        interval: parts::read_limit("budget_interval", budget.budget_interval, None)?,
     })
 }
 

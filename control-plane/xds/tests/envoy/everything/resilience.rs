@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use weft_model::Resource;
 use weft_model::balancer::{Balancer, HashPolicy, HashSource, LocalityRule, Persistence, SlowStart};
-use weft_model::breaker::{Priority, RetryBudget, RetryLimit, Thresholds, Trip, TripOn};
+use weft_model::breaker::{Priority, RetryBudget, RetryLimit, ShareOf, Thresholds, Trip, TripOn};
 use weft_model::cluster::{Cluster, Discovery, Http2Keepalive, Keepalive, Protocol};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Locality};
 use weft_model::fault::{Abort, AbortWith, Delay, Fault};
@@ -49,7 +49,11 @@ fn guarded(mut cluster: Cluster) -> Cluster {
         max_connections: 1,
         max_pending_requests: 2,
         max_requests: 3,
-        retries: RetryLimit::Budget(RetryBudget { percent: 25.5, min_concurrency: 1, interval: Some(SECOND) }),
+        retries: RetryLimit::Budget(RetryBudget {
+            percent: 25.5,
+            min_concurrency: 1,
+            of: ShareOf::BegunWithin(SECOND),
+        }),
     };
     cluster.breakers.high.retries = RetryLimit::Concurrent(4);
     cluster.breakers.max_connections_per_host = Some(5);

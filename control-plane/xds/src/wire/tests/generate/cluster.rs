@@ -2,7 +2,7 @@
 
 use super::*;
 use weft_model::balancer::{Balancer, Balancing, LocalityRule, SlowStart};
-use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, Thresholds, Trip, TripOn};
+use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, ShareOf, Thresholds, Trip, TripOn};
 use weft_model::cluster::{Cluster, Discovery, Http2Keepalive, Keepalive, Pool, Protocol, Service};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Locality, Workload};
 use weft_model::health_check::{HealthCheck, Probe};
@@ -132,8 +132,19 @@ fn breakers() -> impl Strategy<Value = CircuitBreakers> {
 }
 
 fn thresholds() -> impl Strategy<Value = Thresholds> {
-    let budget = (real(0.0..100.0), any::<u32>(), of(time()))
-        .prop_map(|(percent, min_concurrency, interval)| RetryBudget { percent, min_concurrency, interval });
+    let share = prop_oneof![
+        Just(ShareOf::FirstTries),
+        Just(ShareOf::AllTries),
+        time().prop_map(|interval| match interval.is_zero() {
+            true => ShareOf::AllTries,
+            false => ShareOf::BegunWithin(interval),
+        }),
+    ];
+    let budget = (real(0.0..100.0), any::<u32>(), share).prop_map(|(percent, min_concurrency, of)| RetryBudget {
+        percent,
+        of,
+        min_concurrency,
+    });
     let retries = prop_oneof![any::<u32>().prop_map(RetryLimit::Concurrent), budget.prop_map(RetryLimit::Budget)];
     (any::<[u32; 3]>(), retries).prop_map(|([max_connections, max_pending_requests, max_requests], retries)| {
         Thresholds { max_connections, max_pending_requests, max_requests, retries }
