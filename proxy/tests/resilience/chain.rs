@@ -157,7 +157,7 @@ async fn ask(gateway: SocketAddr, times: usize) -> Vec<u16> {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_tries_at_each_of_four_hops_make_at_most_a_fifth_more_at_a_dead_leaf() {
     const CALLERS: usize = 100;
-    const TIMES: usize = 10;
+    const TIMES: usize = 20;
     let chain = Chain::of(Role::Refuse, "retry: {codes: [503], attempts: 2}", "").await;
     let address = chain.gateway.at(8080);
     let mut asking = JoinSet::new();
