@@ -4,7 +4,7 @@ use crate::shop::{Shop, after, get};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_testkit::load::{Load, Report, Running};
@@ -70,6 +70,9 @@ fn error_rate(report: &Report) -> f64 {
     (bad + report.failures.values().sum::<u64>()) as f64 / report.sent as f64
 }
 
+/// The default one is 10 s; the rest is for looking.
+const ONE_INTERVAL: Duration = Duration::from_secs(11);
+
 const NAMES: [&str; 3] = ["two", "three", "five"];
 
 /// The shop whose services of two, three and five have these members.
@@ -108,10 +111,11 @@ async fn under_the_default_policy(bad: Bad, (per_second, requests): (u32, u64), 
     let members: Vec<Vec<SocketAddr>> =
         replicas.iter().zip(&others).map(|(replica, well)| addresses(replica.upstream.address(), well)).collect();
     let shop = shop(&members).await;
-    let loads = loads(&shop, per_second).await;
+    let (loads, began) = (loads(&shop, per_second).await, Instant::now());
     for replica in &replicas {
         println!("{}", shop.told(replica.upstream.address(), &["ejected for 30s (ejection 1)", cause]).await);
     }
+    assert!(began.elapsed() < ONE_INTERVAL, "ejected only after {:?}", began.elapsed());
     // what was on its way has arrived when as much again has been sent
     loads[0].more(50).await;
     let met: Vec<usize> = replicas.iter().map(|replica| replica.upstream.seen().len()).collect();
@@ -208,9 +212,11 @@ async fn one_silent_replica_beside_fast_ones_is_ejected_within_one_interval_howe
                 asking.spawn(one_after_another(gateway, path, stop.clone(), counts.clone()));
             }
         }
+        let began = Instant::now();
         for replica in &replicas {
             println!("{}", shop.told(replica.upstream.address(), &["ejected for 30s (ejection 1)", "it took"]).await);
         }
+        assert!(began.elapsed() < ONE_INTERVAL, "ejected only after {:?}", began.elapsed());
         let met: Vec<usize> = replicas.iter().map(|replica| replica.upstream.seen().len()).collect();
         for (((counts, met), replica), name) in counts.iter().zip(met).zip(&replicas).zip(NAMES) {
             let enough = || async { (counts.fine.load(Ordering::Relaxed) > 100 * (met + callers)).then_some(()) };
