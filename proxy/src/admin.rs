@@ -10,7 +10,8 @@ mod view;
 
 pub(crate) use view::HEALTHY;
 pub use view::{
-    BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, Moment, PriorityView,
+    BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, HealthChecksView, Moment,
+    PriorityView,
 };
 
 use crate::telemetry::metrics::Metrics;

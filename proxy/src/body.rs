@@ -68,6 +68,11 @@ impl Meter {
         self.moves.set(self.moves.get().wrapping_add(1));
     }
 
+    /// How often anything has moved, modulo 2³².
+    pub(crate) fn moves(&self) -> u32 {
+        self.moves.get()
+    }
+
     fn is_quiet(&self, now: Instant, limit: Duration) -> bool {
         match self.seen.get() {
             (moves, Some(since)) if moves == self.moves.get() => now.saturating_duration_since(since) >= limit,

@@ -9,23 +9,22 @@ use crate::live::Counts;
 use crate::mirror;
 use crate::plan::{KEEP_BYTES, Plan};
 use crate::rejection::Rejection;
+use crate::reply::{answer, refuse, respond};
 use crate::response::ResponseBody;
 use crate::source::Source;
-use crate::table::CompiledForward;
 use crate::telemetry::flags::{Flag, Flags};
+use crate::try_idle::TryIdle;
 use crate::upgrade;
 use crate::upstream::Wanted;
 use crate::worker::WorkerEndpoint;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use tokio::time::Sleep;
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::fault::AbortWith;
 use weft_policy::breaker::Permit;
@@ -166,15 +165,13 @@ async fn once(
 ) -> Result<Response<Source>, Rejection> {
     let Some((_, forward, _)) = exchange.forwarding() else { return Err(Rejection::NoRoute) };
     let priority = forward.model.priority;
-    // Until the response starts nothing comes, so the idle timeout of a try is one more limit of it.
-    let idle = forward.model.retry.as_ref().and_then(|retry| retry.per_try_idle_timeout);
-    let per_try = exchange.plan.timeouts.per_try.into_iter().chain(idle).min();
-    let limit = match (per_try, forward.model.backend_timeout) {
+    let limit = match (exchange.plan.timeouts.per_try, forward.model.backend_timeout) {
         (Some(per_try), Some(backend)) if backend < per_try => Some((backend, Rejection::BackendTimeout)),
         (Some(per_try), _) => Some((per_try, Rejection::PerTryTimeout)),
         (None, Some(backend)) => Some((backend, Rejection::BackendTimeout)),
         (None, None) => None,
     };
+    let idle = exchange.try_idle_limit().map(|limit| TryIdle::new(limit, &exchange.meter));
     let keeps = exchange.plan.attempts.is_some();
     let worker = exchange.connection.worker.clone();
     let Some(attempt) = &mut exchange.attempt else { return Err(Rejection::NoRoute) };
@@ -182,19 +179,40 @@ async fn once(
     let again = attempt.retry.is_some();
     let wanted = Wanted { worker: &worker, cluster: &cluster, endpoint: &host.endpoint, priority, now, again };
     let sending = Sending { parts, body, permit: &mut attempt.permit, keeps };
-    match limit {
-        None => send(&wanted, &host, sending, over_http2).await,
-        Some((limit, rejection)) => {
-            let once = Box::pin(send(&wanted, &host, sending, over_http2));
-            match tokio::time::timeout(limit, once).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    Counts::one(&cluster.state.counts.upstream_rq_per_try_timeout);
-                    Err(rejection)
-                }
-            }
-        }
+    if limit.is_none() && idle.is_none() {
+        return send(&wanted, &host, sending, over_http2).await;
     }
+    let answer = within(limit, idle, Box::pin(send(&wanted, &host, sending, over_http2))).await;
+    match answer {
+        Err(Rejection::PerTryTimeout | Rejection::BackendTimeout) => {
+            Counts::one(&cluster.state.counts.upstream_rq_per_try_timeout);
+        }
+        Err(Rejection::PerTryIdle) => Counts::one(&cluster.state.counts.upstream_rq_per_try_idle_timeout),
+        _ => {}
+    }
+    answer
+}
+
+/// An answer, unless its time passes first or nothing moves for too long.
+async fn within<T>(
+    limit: Option<(Duration, Rejection)>,
+    mut idle: Option<Box<TryIdle>>,
+    answer: impl Future<Output = Result<T, Rejection>>,
+) -> Result<T, Rejection> {
+    let mut answer = pin!(async {
+        match limit {
+            None => answer.await,
+            Some((limit, rejection)) => tokio::time::timeout(limit, answer).await.unwrap_or(Err(rejection)),
+        }
+    });
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(answer),
+        Poll::Pending => match &mut idle {
+            Some(idle) => idle.poll(cx).map(|()| Err(Rejection::PerTryIdle)),
+            None => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// Throws an answer away. Its connection is kept if the answer is short and there already.
@@ -351,118 +369,4 @@ fn introduce(exchange: &mut Exchange, parts: &mut request::Parts) {
     if exchange.found.traceparent || telemetry.wants_facts() {
         exchange.trace = Some(telemetry.trace(headers));
     }
-}
-
-/// Hands the upstream's answer to the caller.
-fn respond(
-    mut exchange: Box<Exchange>,
-    mut response: Response<Source>,
-    deadline: Option<Pin<Box<Sleep>>>,
-) -> Response<ResponseBody> {
-    head::prepare_response(&mut response);
-    answered(&mut exchange, &mut response);
-    if let Some(deadline) = &deadline {
-        // Nobody asks for the body while the caller does not read: then the sweeper sees that time is up.
-        exchange.meter.due(deadline.deadline().into_std());
-    }
-    response.map(|source| ResponseBody::new(source, exchange, deadline))
-}
-
-/// Notes what the upstream answered, and edits the answer's head as the route says.
-pub(crate) fn answered<B>(exchange: &mut Exchange, response: &mut Response<B>) {
-    exchange.meter.moved();
-    exchange.ending.status = response.status().as_u16();
-    let headers = response.headers_mut();
-    exchange.ending.details = "via_upstream";
-    if let Some(took) = exchange.ending.upstream_time {
-        let value = exchange.connection.worker.telemetry.milliseconds(took);
-        headers.insert(head::X_ENVOY_UPSTREAM_SERVICE_TIME, value);
-    }
-    if let Some((_, forward, backend)) = exchange.forwarding() {
-        forward.backend_edits[backend].response.apply(headers);
-        bind(exchange, forward, headers);
-    }
-    if exchange.ending.status == 503 && !exchange.plan.retried_outside {
-        headers.remove(head::X_WEFT_UNSENT);
-    }
-    edit_response(exchange, headers);
-}
-
-/// Tells the caller how it finds back to the endpoint.
-fn bind(exchange: &Exchange, forward: &CompiledForward, headers: &mut HeaderMap) {
-    for cookie in &exchange.plan.cookies {
-        headers.append(header::SET_COOKIE, cookie.clone());
-    }
-    if let (Some(session), Some(attempt)) = (&forward.session, &exchange.attempt)
-        && let Some((name, value)) = session.answer(exchange.plan.asked, attempt.endpoint().address)
-    {
-        headers.append(name, value);
-    }
-}
-
-fn edit_response(exchange: &Exchange, headers: &mut HeaderMap) {
-    if exchange.connection.is_leaving() && !exchange.http2 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if let Some(route) = exchange.route() {
-        route.route.response_edits.apply(headers);
-    }
-    if let Some(left) = &exchange.allowance {
-        left.write(headers);
-    }
-    if let (Some(grant), Some(policy)) = (&exchange.grant, exchange.cors()) {
-        grant.apply(policy, headers);
-    }
-}
-
-/// Answers with the route's own words.
-fn answer(
-    mut exchange: Box<Exchange>,
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-    details: &'static str,
-) -> Response<ResponseBody> {
-    exchange.ending.status = status.as_u16();
-    exchange.ending.details = details;
-    own(exchange, status, headers, body)
-}
-
-/// Refuses, in words.
-pub(crate) fn refuse(mut exchange: Box<Exchange>, rejection: Rejection) -> Response<ResponseBody> {
-    let mut headers = rejection.headers();
-    let (mut status, mut body) = (rejection.appearance().status, String::new());
-    match exchange.found.grpc {
-        true => {
-            status = StatusCode::OK;
-            headers.extend(rejection.grpc_headers());
-        }
-        false => body = rejection.message() + "\n",
-    }
-    if exchange.plan.timeouts.alt_response && matches!(rejection, Rejection::RequestTimeout) {
-        (status, body) = (StatusCode::NO_CONTENT, String::new());
-    }
-    if exchange.plan.retried_outside && rejection.is_unsent() {
-        headers.insert(head::X_WEFT_UNSENT, HeaderValue::from_static("true"));
-    }
-    let close = matches!(rejection, Rejection::BadRequest(_));
-    exchange.refused(rejection);
-    exchange.ending.status = status.as_u16();
-    let http1 = !exchange.http2;
-    let mut response = own(exchange, status, headers, body);
-    if close && http1 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-fn own(exchange: Box<Exchange>, status: StatusCode, headers: HeaderMap, body: String) -> Response<ResponseBody> {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    if !body.is_empty() {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    }
-    edit_response(&exchange, response.headers_mut());
-    response.map(|()| ResponseBody::new(Source::Own(Bytes::from(body)), exchange, None))
 }

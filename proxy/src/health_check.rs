@@ -11,8 +11,9 @@ mod http;
 mod probe;
 mod tcp;
 
-use crate::live::{Checked, ClusterState, EndpointId, Experience, LiveCluster, LiveEndpoint};
+use crate::live::{Checked, ClusterState, Counts, EndpointId, Experience, LiveCluster, LiveEndpoint};
 use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 use ::http::uri::Authority;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ use weft_policy::health_check::{CheckResult, Checker, next_delay};
 
 /// Of all clusters. More wait for their turn, so that many endpoints that do not answer take no more sockets than these.
 const PROBES_AT_ONCE: usize = 64;
+/// How long a new configuration's first checks may keep a proxy from being ready.
+pub(crate) const FIRST_ROUND: Duration = Duration::from_secs(10);
 /// No check is repeated sooner.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
@@ -61,6 +64,26 @@ pub(crate) async fn serving(stream: TcpStream, service: &str, authority: &Author
         Ok(answered) => Err(answered.finding.to_string()),
         Err(probe::Broken(why)) => Err(why),
     }
+}
+
+/// Returns once no endpoint waits for its first check: those that are well serve from the first request on (Envoy's cluster
+/// warming).
+pub(crate) async fn first_round(shared: &Shared) {
+    loop {
+        let mut told = std::pin::pin!(shared.checked.notified());
+        told.as_mut().enable();
+        if awaited(&shared.snapshot.load()) == 0 {
+            return;
+        }
+        told.await;
+    }
+}
+
+/// How many endpoints wait for their first check.
+pub(crate) fn awaited(snapshot: &Snapshot) -> usize {
+    let checked = snapshot.clusters.values().filter(|cluster| !cluster.spec.health_checks.is_empty());
+    let endpoints = checked.flat_map(|cluster| cluster.endpoints.iter());
+    endpoints.filter(|endpoint| endpoint.experience.checked() == Checked::Awaited).count()
 }
 
 /// All endpoints under health checks.
@@ -170,6 +193,7 @@ impl Patient {
 
     /// Learns from one probe, and tells of what it changes.
     fn learn(&self, number: usize, finding: &Finding) {
+        self.count(finding);
         let is_healthy = self.judge(number, finding.result);
         match (is_healthy, finding.result) {
             (true, CheckResult::Success) => {
@@ -182,11 +206,24 @@ impl Patient {
         }
     }
 
+    fn count(&self, finding: &Finding) {
+        let counts = &self.state.counts.health_checks;
+        Counts::one(&counts.attempt);
+        match finding.result {
+            CheckResult::Success => Counts::one(&counts.success),
+            CheckResult::Failure | CheckResult::Unwell => Counts::one(&counts.failure),
+        }
+        if !finding.answered {
+            Counts::one(&counts.network_failure);
+        }
+    }
+
     /// Whether all checks find it healthy now. What it said of itself in traffic counts for each of them.
     fn judge(&self, number: usize, result: CheckResult) -> bool {
         let checks = &self.cluster.health_checks;
         let mut checkers = self.checkers.lock();
         if self.experience.take_unwell() {
+            Counts::one(&self.state.counts.health_checks.passive_failure);
             for (checker, check) in checkers.iter_mut().zip(checks) {
                 checker.record(check, CheckResult::Unwell);
             }
@@ -200,6 +237,7 @@ impl Patient {
             return;
         }
         self.state.changed();
+        self.shared.checked.notify_waiters();
         let (cluster, endpoint) = (&self.cluster.name, self.address.to_string());
         let what = match found {
             Checked::Healthy => format!("healthy by its health checks: {finding}"),

@@ -3,6 +3,7 @@
 mod clusters;
 
 use crate::admin::{ClusterView, Inspect};
+use crate::health_check;
 use crate::shared::Shared;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,6 +26,10 @@ impl Inspect for Inspector {
         }
         if !self.shared.configured.load(Ordering::Relaxed) {
             return Err("waiting for the first configuration from the control plane".into());
+        }
+        if !self.shared.warm.load(Ordering::Relaxed) {
+            let awaited = health_check::awaited(&self.shared.snapshot.load());
+            return Err(format!("waiting for the first health check of {awaited} endpoints"));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! Files are in the order in which a request meets them: `listener` sockets are the workers'
 //! (`worker`), then `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides, by its
 //! `plan`), `forward` (does, `attempt` by attempt), `upstream` (lends connections), `connect`, `http1` (speaks to them),
-//! `response`, `recorder`. Beside the way: `live` (what clusters and endpoints remember), `outliers` and
+//! `reply` (what the caller hears), `response`, `recorder`. Beside the way: `live` (what clusters and endpoints remember), `outliers` and
 //! `health_check` (who is judged, and when).
 
 pub mod admin;
@@ -39,6 +39,7 @@ mod plan;
 mod quiet;
 mod recorder;
 mod rejection;
+mod reply;
 mod resolver;
 mod response;
 mod session;
@@ -49,6 +50,7 @@ mod startup;
 mod table;
 mod tcp;
 mod tls;
+mod try_idle;
 mod tunnel;
 mod upgrade;
 mod upstream;
@@ -115,7 +117,7 @@ impl DataPlane {
             ready: health.ready.map(|address| listen("health", address)).transpose()?,
             app: health.app.map(|address| listen("the app's probes", address)).transpose()?,
         };
-        let shared = Arc::new(Shared { snapshot: Arc::default(), telemetry, configured: false.into(), settings });
+        let shared = Arc::new(Shared::new(settings, telemetry));
         let fleet = Fleet::start(&shared)?;
         let (drain, ended) = (CancellationToken::new(), CancellationToken::new());
         let inspect = Inspector { shared: shared.clone(), drain: drain.clone(), quit: shutdown.clone() };
@@ -172,6 +174,11 @@ async fn announce(shared: &Shared, mut ready: tokio::sync::watch::Receiver<bool>
             return;
         }
         shared.configured.store(true, Ordering::Relaxed);
+        // What nobody answers must not keep the proxy from serving all the rest.
+        if tokio::time::timeout(health_check::FIRST_ROUND, health_check::first_round(shared)).await.is_err() {
+            tracing::warn!("serving, though some endpoints have not answered their first health check");
+        }
+        shared.warm.store(true, Ordering::Relaxed);
         tracing::info!(node = shared.settings.node.id(), "serving");
         tokio::time::sleep(startup::SETTLING).await;
         startup::let_go();

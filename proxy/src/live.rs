@@ -9,7 +9,7 @@ mod queue;
 mod state;
 
 pub(crate) use queue::Queue;
-pub(crate) use state::{ClusterState, Counts};
+pub(crate) use state::{ClusterState, Counts, HealthCheckCounts};
 
 use arc_swap::{ArcSwap, Guard};
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use weft_model::listener::Direction;
-use weft_policy::balance;
+use weft_policy::balance::{self, Asked};
 use weft_policy::deadline::Timeouts;
 use weft_policy::retry::{self, Attempts, Clock};
 use weft_policy::route::Head;
@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     /// For consistent balancers.
     pub(crate) hash: Option<u64>,
     /// The endpoint that the caller wants back to.
-    pub(crate) asked: Option<SocketAddr>,
+    pub(crate) asked: Option<Asked>,
     /// Cookies for the answer, of hashes and sessions.
     pub(crate) cookies: Vec<HeaderValue>,
     /// A proxy before us, or this one, retries: it is told of what was not sent.
@@ -82,7 +82,7 @@ impl Plan {
             (self.hash, self.cookies) = (hashed.hash, hashed.set_cookies);
         }
         if let Some(session) = &forward.session {
-            self.asked = session.asked(&parts.headers);
+            self.asked = session.asked(&parts.headers, SystemTime::now());
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) enum Rejection {
     BackendTimeout,
     /// A try did not answer in its time.
     PerTryTimeout,
+    /// Nothing moved for as long as a try may be quiet.
+    PerTryIdle,
     /// The upstream said that it has not begun on the request.
     RefusedStream,
     /// Nothing moved on the stream for too long.
@@ -158,6 +160,7 @@ impl Rejection {
             FaultInjected(AbortWith::Http(status)) => (*status, Some(Flag::FaultInjected), "fault_filter_abort"),
             FaultInjected(AbortWith::Grpc(_)) => (200, Some(Flag::FaultInjected), "fault_filter_abort"),
             PerTryTimeout => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_timeout"),
+            PerTryIdle => (504, Some(Flag::UpstreamTimeout), "upstream_per_try_idle_timeout"),
             RefusedStream => (
                 503,
                 Some(Flag::UpstreamRemoteReset),
@@ -227,6 +230,7 @@ impl Rejection {
             RateLimited(limited) => limited.to_string(),
             FaultInjected(_) => "fault filter abort".into(),
             PerTryTimeout => "upstream request timeout: the try's timeout passed".into(),
+            PerTryIdle => "upstream request timeout: nothing moved for as long as a try may be quiet".into(),
             RefusedStream => "the upstream refused the stream".into(),
             ConnectFailed(why) => format!("upstream connect error: {why}"),
             ConnectTimeout => "upstream connect error: connection timeout".into(),

@@ -6,8 +6,10 @@
 use crate::attempt::grpc_status;
 use crate::body::Expiry;
 use crate::exchange::Exchange;
+use crate::live::Counts;
 use crate::source::{BrokenOff, Source};
 use crate::telemetry::flags::Flag;
+use crate::try_idle::TryIdle;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
@@ -24,6 +26,8 @@ pub(crate) struct ResponseBody {
     exchange: Option<Box<Exchange>>,
     /// When the answer must be complete, and what to call it when it is not.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How long the upstream may pause.
+    idle: Option<Box<TryIdle>>,
 }
 
 /// Why a response was cut off after its head was sent.
@@ -35,11 +39,18 @@ pub(crate) enum CutOff {
     Timeout,
     #[error("nothing was sent either way for too long")]
     Idle,
+    #[error("the upstream was quiet for longer than a try may be")]
+    TryIdle,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(source: Source, exchange: Box<Exchange>, deadline: Option<Pin<Box<Sleep>>>) -> ResponseBody {
-        let mut body = ResponseBody { source, exchange: Some(exchange), deadline };
+    pub(crate) fn new(
+        source: Source,
+        exchange: Box<Exchange>,
+        deadline: Option<Pin<Box<Sleep>>>,
+        idle: Option<Box<TryIdle>>,
+    ) -> ResponseBody {
+        let mut body = ResponseBody { source, exchange: Some(exchange), deadline, idle };
         if body.is_end_stream() {
             body.end();
         }
@@ -48,7 +59,7 @@ impl ResponseBody {
 
     /// An empty body whose exchange lives on elsewhere (an upgrade).
     pub(crate) fn empty() -> ResponseBody {
-        ResponseBody { source: Source::Ended, exchange: None, deadline: None }
+        ResponseBody { source: Source::Ended, exchange: None, deadline: None, idle: None }
     }
 
     /// The answer is complete.
@@ -90,6 +101,18 @@ impl ResponseBody {
         }
     }
 
+    /// Nothing came for as long as a try may be quiet.
+    fn paused_too_long(&mut self) -> CutOff {
+        if let Some(exchange) = &mut self.exchange {
+            if let Some(attempt) = &exchange.attempt {
+                Counts::one(&attempt.cluster.state.counts.upstream_rq_per_try_idle_timeout);
+            }
+            exchange.broke_off(Outcome::LocalTimeout);
+        }
+        self.cut_off(Flag::UpstreamTimeout, "upstream_per_try_idle_timeout");
+        CutOff::TryIdle
+    }
+
     fn expired(&self, cx: &Context<'_>) -> Option<Expiry> {
         self.exchange.as_ref().and_then(|exchange| exchange.meter.poll_expired(cx))
     }
@@ -120,6 +143,12 @@ impl Body for ResponseBody {
                 Expiry::Idle => CutOff::Idle,
                 Expiry::Deadline => CutOff::Timeout,
             })));
+        }
+        if polled.is_pending()
+            && let Some(idle) = &mut this.idle
+            && idle.poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(this.paused_too_long())));
         }
         match ready!(polled) {
             None => {

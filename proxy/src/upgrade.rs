@@ -4,11 +4,12 @@ use crate::attempt::Attempt;
 use crate::body::RequestBody;
 use crate::connect::connect as connect_to;
 use crate::exchange::{Exchange, Failure, Verdict};
-use crate::forward::{answered, prepare, refuse, resolve};
+use crate::forward::{prepare, resolve};
 use crate::head;
 use crate::http1::Lease;
 use crate::live::LiveCluster;
 use crate::rejection::Rejection;
+use crate::reply::{answered, refuse};
 use crate::response::ResponseBody;
 use crate::source::Source;
 use crate::telemetry::flags::Flag;
@@ -83,7 +84,7 @@ pub(crate) async fn forward(
     head::prepare_response(&mut response);
     answered(&mut exchange, &mut response);
     if !agreed {
-        return response.map(|()| ResponseBody::new(Source::Leased(lease), exchange, None));
+        return response.map(|()| ResponseBody::new(Source::Leased(lease), exchange, None, None));
     }
     let (upstream, ahead, counted) = lease.into_transport();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -3,17 +3,15 @@
 mod journal;
 mod store;
 
-use crate::consume::{self, SharedProgress};
-use crate::event::TOPIC;
 use crate::log::EventLog;
-use crate::relay;
+use crate::participant;
 use crate::rest::hal::{self, Base, Hal};
 use crate::rest::health::Health;
 use crate::rest::paging::Paging;
 use crate::rest::problem::Problem;
 use crate::rest::{blocking, id, no_such};
 use crate::settings::Settings;
-use crate::worker::{Wake, Workers};
+use crate::worker::Wake;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -25,14 +23,7 @@ use store::{Delivery, Store};
 pub(crate) fn start(settings: &Settings, log: &Arc<dyn EventLog>) -> anyhow::Result<(Router, Arc<Health>)> {
     let outbox = Wake::default();
     let store = Arc::new(Store::open(&settings.data, outbox.clone())?);
-    let mut workers = Workers::default();
-    let progress = SharedProgress::default();
-    let (fed, theirs, shown) = (store.clone(), log.clone(), progress.clone());
-    workers.start("consumer", move |stop| consume::run(&*theirs, TOPIC, &*fed, &shown, stop))?;
-    let (emptied, theirs) = (store.clone(), log.clone());
-    workers.start("relay", move |stop| relay::run(&*theirs, TOPIC, &*emptied, &outbox, stop))?;
-    let checked = store.clone();
-    let health = Health::new(move || checked.get(0).map(|_| ()), vec![progress], workers);
+    let health = participant::start(&store, log, &outbox, |store| store.get(0).map(|_| ()))?;
     let router = Router::new()
         .route("/", get(root))
         .route("/deliveries", get(list))

@@ -43,6 +43,7 @@ mod event;
 mod log;
 mod mypage;
 mod order;
+mod participant;
 mod payment;
 mod product;
 mod relay;

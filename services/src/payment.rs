@@ -9,11 +9,9 @@
 mod desk;
 mod store;
 
-use crate::consume::{self, SharedProgress};
-use crate::event::TOPIC;
 use crate::log::EventLog;
 use crate::order::{AMOUNT_MAX, ID_MAX};
-use crate::relay;
+use crate::participant;
 use crate::rest::fields::Fields;
 use crate::rest::hal::{self, Base, Hal};
 use crate::rest::health::Health;
@@ -21,7 +19,7 @@ use crate::rest::paging::{self, Paging};
 use crate::rest::problem::Problem;
 use crate::rest::{blocking, caller, id, no_such};
 use crate::settings::Settings;
-use crate::worker::{Wake, Workers};
+use crate::worker::Wake;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
@@ -45,14 +43,7 @@ struct Payments {
 pub(crate) fn start(settings: &Settings, log: &Arc<dyn EventLog>) -> anyhow::Result<(Router, Arc<Health>)> {
     let outbox = Wake::default();
     let store = Arc::new(Store::open(&settings.data, outbox.clone())?);
-    let mut workers = Workers::default();
-    let progress = SharedProgress::default();
-    let (fed, theirs, shown) = (store.clone(), log.clone(), progress.clone());
-    workers.start("consumer", move |stop| consume::run(&*theirs, TOPIC, &*fed, &shown, stop))?;
-    let (emptied, theirs, wake) = (store.clone(), log.clone(), outbox.clone());
-    workers.start("relay", move |stop| relay::run(&*theirs, TOPIC, &*emptied, &wake, stop))?;
-    let checked = store.clone();
-    let health = Health::new(move || checked.get(0).map(|_| ()), vec![progress], workers);
+    let health = participant::start(&store, log, &outbox, |store| store.get(0).map(|_| ()))?;
     let desk = Desk::new(settings.payment_delay_ms.clone(), settings.payment_capacity);
     let router = Router::new()
         .route("/", get(root))

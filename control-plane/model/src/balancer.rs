@@ -131,8 +131,15 @@ pub enum HashSource {
 
 /// A caller comes back to the endpoint that answered it first, as long as that is healthy (Gateway API `sessionPersistence`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Persistence {
-    /// `ttl` `None`: for the session.
+pub struct Persistence {
+    pub carrier: SessionCarrier,
+    pub lifetimes: SessionLifetimes,
+}
+
+/// What the caller carries its session in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SessionCarrier {
+    /// `ttl` `None`: for the browser's session.
     Cookie {
         name: String,
         path: String,
@@ -141,4 +148,19 @@ pub enum Persistence {
     Header {
         name: String,
     },
+}
+
+/// How long a session lasts, whatever the caller keeps. `None`: for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionLifetimes {
+    /// Since it began.
+    pub absolute: Option<Duration>,
+    /// Since its last answer.
+    pub idle: Option<Duration>,
+}
+
+impl SessionLifetimes {
+    pub fn is_unlimited(&self) -> bool {
+        self.absolute.is_none() && self.idle.is_none()
+    }
 }

@@ -242,11 +242,27 @@ impl HeaderEdits {
     }
 }
 
+/// How the origin that a page came from is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OriginMatch {
+    /// `https://shop.example`, `https://*.shop.example`, `*`.
+    Pattern(String),
+    /// By characters: `https://shop.` fits `https://shop.example` and `https://shop.evil.example`.
+    Prefix(String),
+    /// The whole origin must fit the (RE2) expression.
+    Regex(String),
+}
+
+impl OriginMatch {
+    pub fn pattern(pattern: impl Into<String>) -> OriginMatch {
+        OriginMatch::Pattern(pattern.into())
+    }
+}
+
 /// What browsers of other origins may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cors {
-    /// `https://shop.example`, `https://*.shop.example`, `*`.
-    pub allow_origins: Vec<String>,
+    pub allow_origins: Vec<OriginMatch>,
     /// `*` alone means all: with credentials the requested method is echoed, as browsers demand.
     pub allow_methods: Vec<String>,
     /// `*` alone means all: with credentials the requested headers are echoed.

@@ -32,7 +32,7 @@ pub use peak_ewma::{Ewma, PeakEwma};
 pub use picker::{Degree, Host, Members, NoHost, Pick, Picker};
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
-pub use session::{Session, decode_address, encode_address};
+pub use session::{Asked, Session};
 pub use split::Split;
 
 use std::net::SocketAddr;

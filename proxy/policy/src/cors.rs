@@ -8,6 +8,7 @@
 mod tests;
 
 use crate::CompileError;
+use crate::pattern::Value;
 use crate::route::split_port;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -15,7 +16,7 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use weft_model::route::Cors;
+use weft_model::route::{Cors, OriginMatch, StringMatch};
 
 /// The status of the answer to a preflight.
 pub const PREFLIGHT_STATUS: StatusCode = StatusCode::NO_CONTENT;
@@ -23,7 +24,7 @@ pub const PREFLIGHT_STATUS: StatusCode = StatusCode::NO_CONTENT;
 /// A compiled [`Cors`].
 #[derive(Clone, Debug)]
 pub struct Policy {
-    origins: Vec<OriginMatch>,
+    origins: Vec<Origin>,
     methods: Allowed,
     headers: Allowed,
     expose: Allowed,
@@ -46,11 +47,11 @@ pub enum Decision {
 pub struct Grant(Option<HeaderValue>);
 
 impl Policy {
-    /// Fails on an origin that is neither `*` nor `scheme://host[:port]`, and on what is no method or header name.
+    /// Fails on a pattern that is neither `*` nor `scheme://host[:port]`, on a bad expression, and on what is no method or header name.
     pub fn compile(cors: &Cors) -> Result<Policy, CompileError> {
         let allowed = |part: &str, names: &[String]| Allowed::compile(names).map_err(|error| error.within(part));
         Ok(Policy {
-            origins: cors.allow_origins.iter().map(|text| OriginMatch::compile(text)).collect::<Result<_, _>>()?,
+            origins: cors.allow_origins.iter().map(Origin::compile).collect::<Result<_, _>>()?,
             methods: allowed("allowMethods", &cors.allow_methods)?,
             headers: allowed("allowHeaders", &cors.allow_headers)?,
             expose: allowed("exposeHeaders", &cors.expose_headers)?,
@@ -117,9 +118,12 @@ impl Grant {
     }
 }
 
+/// A compiled [`OriginMatch`].
 #[derive(Clone, Debug)]
-enum OriginMatch {
+enum Origin {
     Any,
+    /// As it was sent, byte by byte.
+    Fits(Value),
     /// All lower case.
     These {
         scheme: String,
@@ -142,10 +146,19 @@ enum PortMatch {
     Exact(Option<String>),
 }
 
-impl OriginMatch {
-    fn compile(text: &str) -> Result<Self, CompileError> {
+impl Origin {
+    fn compile(origin: &OriginMatch) -> Result<Self, CompileError> {
+        let value = match origin {
+            OriginMatch::Pattern(pattern) => return Origin::of_pattern(pattern),
+            OriginMatch::Prefix(prefix) => StringMatch::Prefix(prefix.clone()),
+            OriginMatch::Regex(expression) => StringMatch::Regex(expression.clone()),
+        };
+        Value::compile(&value).map(Origin::Fits).map_err(|error| error.within("allowOrigins"))
+    }
+
+    fn of_pattern(text: &str) -> Result<Self, CompileError> {
         if text == "*" {
-            return Ok(OriginMatch::Any);
+            return Ok(Origin::Any);
         }
         let lower = text.to_ascii_lowercase();
         let parts = lower.split_once("://").filter(|(scheme, _)| !scheme.is_empty() && !scheme.contains('*'));
@@ -162,7 +175,7 @@ impl OriginMatch {
                 None => HostMatch::Exact(host.to_owned()),
             };
             let sound = !rest.is_empty() && !inner.contains(['/', '?', '#', '@', ' ', '*']);
-            sound.then(|| OriginMatch::These { scheme: scheme.to_owned(), host, port })
+            sound.then(|| Origin::These { scheme: scheme.to_owned(), host, port })
         });
         read.ok_or_else(|| {
             CompileError::new(format!(
@@ -172,7 +185,11 @@ impl OriginMatch {
     }
 
     fn fits(&self, origin: &HeaderValue) -> bool {
-        let OriginMatch::These { scheme, host, port } = self else { return true };
+        let (scheme, host, port) = match self {
+            Origin::Any => return true,
+            Origin::Fits(value) => return value.fits(origin.as_bytes()),
+            Origin::These { scheme, host, port } => (scheme, host, port),
+        };
         let Some((of_scheme, rest)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
             return false;
         };

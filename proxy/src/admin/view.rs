@@ -28,6 +28,7 @@ pub struct ClusterView {
     /// `None`: no limit.
     pub max_connections_per_endpoint: Option<u32>,
     pub counters: CountersView,
+    pub health_checks: HealthChecksView,
     /// Requests have gone to it.
     pub was_called: bool,
     /// The newest last; so many as are remembered.
@@ -73,9 +74,23 @@ pub struct CountersView {
     pub upstream_rq_retry_limit_exceeded: u64,
     pub upstream_rq_timeout: u64,
     pub upstream_rq_per_try_timeout: u64,
+    /// Nothing moved for as long as a try may be quiet.
+    pub upstream_rq_per_try_idle_timeout: u64,
     pub outlier_detection_ejections_enforced_total: u64,
     /// Found out, and not ejected, as too many are already.
     pub outlier_detection_ejections_overflow: u64,
+}
+
+/// Counters of active health checks since the cluster began, named as Envoy's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthChecksView {
+    pub attempt: u64,
+    pub success: u64,
+    pub failure: u64,
+    /// Of the failures those without an answer.
+    pub network_failure: u64,
+    /// Endpoints that said in traffic that they are not well.
+    pub passive_failure: u64,
 }
 
 /// One endpoint of a cluster.

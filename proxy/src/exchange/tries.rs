@@ -34,7 +34,7 @@ impl Failure {
             Rejection::Overflow(_) => Outcome::LocalOverflow,
             Rejection::ConnectFailed(_) | Rejection::ConnectTimeout => Outcome::ConnectFailure,
             Rejection::RefusedStream => Outcome::RefusedStream,
-            Rejection::PerTryTimeout | Rejection::BackendTimeout => Outcome::PerTryTimeout,
+            Rejection::PerTryTimeout | Rejection::PerTryIdle | Rejection::BackendTimeout => Outcome::PerTryTimeout,
             _ => Outcome::Reset { before_request_sent: self.unsent },
         }
     }
@@ -43,7 +43,9 @@ impl Failure {
     fn for_endpoint(&self) -> Option<outlier::Outcome> {
         match &self.rejection {
             Rejection::ConnectFailed(_) | Rejection::ConnectTimeout => Some(outlier::Outcome::ConnectFailed),
-            Rejection::PerTryTimeout | Rejection::BackendTimeout => Some(outlier::Outcome::LocalTimeout),
+            Rejection::PerTryTimeout | Rejection::PerTryIdle | Rejection::BackendTimeout => {
+                Some(outlier::Outcome::LocalTimeout)
+            }
             Rejection::UpstreamReset(_)
             | Rejection::StreamReset(_)
             | Rejection::UpstreamProtocol(_)
@@ -80,7 +82,7 @@ impl Exchange {
             avoid_priorities: &avoid_priorities,
         };
         let mut dice = worker.dice.borrow_mut();
-        let asked = self.plan.asked.filter(|_| self.tries == 0).and_then(|address| cluster.at(address));
+        let asked = self.plan.asked.filter(|_| self.tries == 0).and_then(|asked| cluster.at(asked.address));
         let picked = match asked {
             Some(asked) => asked,
             None => cluster
@@ -102,6 +104,12 @@ impl Exchange {
         let Some((_, forward, _)) = self.forwarding() else { return SmallVec::new() };
         let met = &self.tried[..forward.retry.priorities_to_avoid(self.tried.len())];
         met.iter().filter_map(|place| cluster.endpoints.get(*place)).map(|endpoint| endpoint.priority).collect()
+    }
+
+    /// How long a try may be quiet, if the route's retry policy says so.
+    pub(crate) fn try_idle_limit(&self) -> Option<Duration> {
+        let (_, forward, _) = self.forwarding()?;
+        forward.model.retry.as_ref()?.per_try_idle_timeout
     }
 
     /// Begins a try.

@@ -14,13 +14,19 @@ use weft_policy::health_check::CheckResult;
 #[derive(Debug)]
 pub(super) struct Finding {
     pub(super) result: CheckResult,
+    /// There was an answer, whatever it said.
+    pub(super) answered: bool,
     /// What was asked and answered.
     words: String,
 }
 
 impl Finding {
     pub(super) fn new(result: CheckResult, words: impl Into<String>) -> Finding {
-        Finding { result, words: words.into() }
+        Finding { result, answered: true, words: words.into() }
+    }
+
+    fn no_answer(words: String) -> Finding {
+        Finding { result: CheckResult::Failure, answered: false, words }
     }
 }
 
@@ -98,8 +104,8 @@ impl<'c> Prober<'c> {
         let timeout = self.check.timeout;
         match tokio::time::timeout(timeout, self.ask_in_peace()).await {
             Ok(Ok(finding)) => finding,
-            Ok(Err(Broken(words))) => Finding::new(CheckResult::Failure, words),
-            Err(_) => Finding::new(CheckResult::Failure, format!("no answer within {timeout:?}")),
+            Ok(Err(Broken(words))) => Finding::no_answer(words),
+            Err(_) => Finding::no_answer(format!("no answer within {timeout:?}")),
         }
     }
 

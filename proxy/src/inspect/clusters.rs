@@ -1,9 +1,10 @@
 //! What is known of a cluster at this moment, put down for its reader.
 
 use crate::admin::{
-    BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HEALTHY, HappeningView, Moment, PriorityView,
+    BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HEALTHY, HappeningView, HealthChecksView,
+    Moment, PriorityView,
 };
-use crate::live::{Checked, LiveCluster, LiveEndpoint};
+use crate::live::{Checked, HealthCheckCounts, LiveCluster, LiveEndpoint};
 use crate::telemetry::record::time::rfc3339_text;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -77,6 +78,7 @@ pub(super) fn view(cluster: &LiveCluster, now: Now) -> ClusterView {
         high: priority_view(cluster, Priority::High, now),
         max_connections_per_endpoint: spec.breakers.max_connections_per_host,
         counters: counters_view(cluster),
+        health_checks: health_checks_view(&cluster.state.counts.health_checks),
         was_called: cluster.state.was_called(),
         happenings: happenings.collect(),
         endpoints: cluster.endpoints.iter().map(|endpoint| endpoint_view(cluster, endpoint, now)).collect(),
@@ -122,7 +124,6 @@ fn in_words(RetryBudget { percent, of, min_concurrency }: &RetryBudget) -> Strin
 
 fn counters_view(cluster: &LiveCluster) -> CountersView {
     let (overflows, counts) = (cluster.breaker.overflows(), &cluster.state.counts);
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     CountersView {
         upstream_cx_overflow: overflows.upstream_cx_overflow,
         upstream_rq_pending_overflow: overflows.upstream_rq_pending_overflow,
@@ -132,9 +133,24 @@ fn counters_view(cluster: &LiveCluster) -> CountersView {
         upstream_rq_retry_limit_exceeded: read(&counts.upstream_rq_retry_limit_exceeded),
         upstream_rq_timeout: read(&counts.upstream_rq_timeout),
         upstream_rq_per_try_timeout: read(&counts.upstream_rq_per_try_timeout),
+        upstream_rq_per_try_idle_timeout: read(&counts.upstream_rq_per_try_idle_timeout),
         outlier_detection_ejections_enforced_total: read(&counts.ejections_enforced_total),
         outlier_detection_ejections_overflow: read(&counts.ejections_overflow),
     }
+}
+
+fn health_checks_view(counts: &HealthCheckCounts) -> HealthChecksView {
+    HealthChecksView {
+        attempt: read(&counts.attempt),
+        success: read(&counts.success),
+        failure: read(&counts.failure),
+        network_failure: read(&counts.network_failure),
+        passive_failure: read(&counts.passive_failure),
+    }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 fn endpoint_view(cluster: &LiveCluster, endpoint: &LiveEndpoint, now: Now) -> EndpointView {

@@ -40,6 +40,20 @@ pub(crate) struct Counts {
     pub(crate) upstream_rq_retry_limit_exceeded: AtomicU64,
     pub(crate) upstream_rq_timeout: AtomicU64,
     pub(crate) upstream_rq_per_try_timeout: AtomicU64,
+    pub(crate) upstream_rq_per_try_idle_timeout: AtomicU64,
+    pub(crate) health_checks: HealthCheckCounts,
+}
+
+/// Of active health checks, as Envoy's below `health_check.`.
+#[derive(Debug, Default)]
+pub(crate) struct HealthCheckCounts {
+    pub(crate) attempt: AtomicU64,
+    pub(crate) success: AtomicU64,
+    pub(crate) failure: AtomicU64,
+    /// Of the failures those without an answer.
+    pub(crate) network_failure: AtomicU64,
+    /// Endpoints that said in traffic that they are not well.
+    pub(crate) passive_failure: AtomicU64,
 }
 
 impl Counts {

@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests may fail as a test does")]
 
 pub mod client;
+pub mod envoy;
 pub mod kubernetes;
 pub mod load;
 pub mod mesh;

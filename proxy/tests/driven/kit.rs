@@ -116,9 +116,28 @@ impl Driven {
 
     /// A request that comes by way of these hops.
     pub(crate) async fn get_for(&self, forwarded_for: &str) -> Reply {
+        self.get_with("x-forwarded-for", forwarded_for).await
+    }
+
+    /// A request with this header.
+    pub(crate) async fn get_with(&self, name: &str, value: &str) -> Reply {
         let mut client = Client::http1(self.address).await;
-        let request = client.request("GET", "shop", "/").header("x-forwarded-for", forwarded_for);
+        let request = client.request("GET", "shop", "/").header(name, value);
         client.send(request.body(body("")).unwrap()).await
+    }
+
+    /// The status and words of a page of its admin.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let reply = Client::http1(self.admin).await.get("localhost", path).await;
+        (reply.status.as_u16(), reply.text())
+    }
+
+    /// Its statistic of the cluster.
+    pub(crate) async fn stat(&self, name: &str) -> u64 {
+        let (_, stats) = self.admin("/stats").await;
+        let prefix = format!("cluster.{NAME}.{name}: ");
+        let value = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_else(|| panic!("no {prefix} in {stats}")).parse().unwrap()
     }
 
     /// Waits until a request is answered so.

@@ -5,4 +5,5 @@
 mod clients;
 mod kit;
 mod probes;
+mod sessions;
 mod verdicts;

@@ -192,3 +192,64 @@ async fn the_checks_of_an_endpoint_that_is_gone_end() {
     gone.has_open(0).await;
     assert_eq!(stays.connections(), 1, "whoever stays is not asked anew");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_are_counted_by_what_became_of_them() {
+    let upstream = Upstream::start(|head| match head.uri.path() {
+        "/healthz" => Act::Answer(Answer::status(503)),
+        _ => Act::Answer(Answer::ok("")),
+    })
+    .await;
+    let probe = Probe::Http {
+        host: String::new(),
+        path: "/healthz".into(),
+        method: "GET".into(),
+        expected: vec![],
+        retriable: vec![],
+        http2: false,
+    };
+    let mut plane = Driven::by(cluster(&[upstream.address()], vec![check(probe)])).await;
+    upstream.has_seen(3).await;
+    assert!(plane.stat("health_check.attempt").await >= 2);
+    assert_eq!(plane.stat("health_check.success").await, 0);
+    assert_eq!(plane.stat("health_check.network_failure").await, 0, "each was answered");
+    assert!(plane.stat("health_check.failure").await >= 2);
+
+    plane.put(cluster(&[weft_testkit::nobody()], vec![check(http())])).await;
+    let unanswered = || async { (plane.stat("health_check.network_failure").await > 0).then_some(()) };
+    weft_testkit::eventually("a check that nobody answers", unanswered).await;
+    assert_eq!(plane.stat("health_check.success").await, 0);
+    assert!(plane.stat("health_check.failure").await > plane.stat("health_check.network_failure").await);
+
+    let well = Upstream::answering(Answer::ok("")).await;
+    plane.put(cluster(&[well.address()], vec![check(http())])).await;
+    plane.answers(200).await;
+    assert!(plane.stat("health_check.success").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_ready_when_its_endpoints_had_their_first_check() {
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = RawUpstream::start(move |mut stream, _| {
+        let asked = asked.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+            // Answered when the test has looked, in a stream of its own.
+            let (answer, go) = tokio::sync::oneshot::channel::<()>();
+            let _ = asked.send(answer);
+            let _ = go.await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let plane = Driven::by(cluster(&[upstream.address()], vec![check(http())])).await;
+    let answer = questions.recv().await.unwrap();
+    let waits = || async { (plane.admin("/ready").await.1.contains("health check of 1 endpoints")).then_some(()) };
+    weft_testkit::eventually("to be told what is waited for", waits).await;
+    assert_eq!(plane.admin("/ready").await.0, 503);
+    answer.send(()).unwrap();
+    let ready = || async { (plane.admin("/ready").await.0 == 200).then_some(()) };
+    weft_testkit::eventually("to be ready", ready).await;
+    assert!(plane.stat("health_check.success").await >= 1);
+}

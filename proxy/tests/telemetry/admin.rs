@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio_util::sync::CancellationToken;
 use weft_proxy::admin::{
-    Admin, BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, Inspect, Moment,
-    PriorityView,
+    Admin, BreakerView, ClusterView, CountersView, EjectionView, EndpointView, HappeningView, HealthChecksView,
+    Inspect, Moment, PriorityView,
 };
 use weft_proxy::telemetry::metrics::Metrics;
 
@@ -72,6 +72,7 @@ fn order() -> ClusterView {
             outlier_detection_ejections_enforced_total: 1,
             ..CountersView::default()
         },
+        health_checks: HealthChecksView { attempt: 7, success: 4, failure: 3, network_failure: 2, passive_failure: 1 },
         was_called: true,
         happenings: vec![HappeningView {
             at: moment(12),
@@ -281,6 +282,11 @@ fn clusters_have_envoys_metrics_when_they_were_called() {
         ("envoy_cluster_membership_total", "gauge", 2.0),
         ("envoy_cluster_membership_healthy", "gauge", 1.0),
         ("envoy_cluster_upstream_rq_active", "gauge", 10.0),
+        ("envoy_cluster_health_check_attempt", "counter", 7.0),
+        ("envoy_cluster_health_check_success", "counter", 4.0),
+        ("envoy_cluster_health_check_failure", "counter", 3.0),
+        ("envoy_cluster_health_check_network_failure", "counter", 2.0),
+        ("envoy_cluster_health_check_passive_failure", "counter", 1.0),
     ] {
         assert_eq!((all.sum(name, &order), all.types[name].as_str()), (value, kind), "{name}");
         assert_eq!(all.named(name).count(), 2, "who was never called says nothing");

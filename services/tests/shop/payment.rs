@@ -44,6 +44,21 @@ async fn one_request(listener: &TcpListener) -> TcpStream {
     stream
 }
 
+/// The one request that comes over this connection, as one after which it is closed.
+async fn whole_request(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let text = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    let (line, rest) = text.split_once("\r\n").unwrap();
+    let line = line.replace("post ", "POST ").replace(" http/1.1", " HTTP/1.1");
+    [format!("{line}\r\nconnection: close\r\n{rest}").into_bytes(), body].concat()
+}
+
 #[tokio::test]
 async fn without_payment_no_order_is_taken_and_with_it_they_are_again() {
     let (world, [order, delivery, product, mut payment]) = World::open_shop().await;
@@ -125,6 +140,37 @@ async fn one_more_than_payment_has_room_for_is_refused() {
     let (one, other) = tokio::join!(pay(1), pay(2));
     assert_eq!([one.min(other), one.max(other)], [201, 503]);
     assert_eq!(world.get(&payment, "/actuator/concurrency").await["most"], 2);
+}
+
+/// Plays a proxy that lost an answer and asks again, as the shop's retry policy allows it.
+#[tokio::test]
+async fn a_payment_that_a_proxy_repeats_is_taken_once() {
+    let mut world = World::new();
+    let payment = world.start("payment").await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    world.payment_url = format!("http://{}", proxy.local_addr().unwrap());
+    let order = world.start("order").await;
+    let placing = world.ask(Method::POST, order.url("/orders"), a_tv());
+    let twice = async {
+        let (mut caller, _) = proxy.accept().await.unwrap();
+        let request = whole_request(&mut caller).await;
+        let text = String::from_utf8_lossy(&request);
+        assert!(text.contains("\r\nidempotency-key: "), "{text}");
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let mut upstream = TcpStream::connect(payment.url("").trim_start_matches("http://")).await.unwrap();
+            upstream.write_all(&request).await.unwrap();
+            let mut answer = Vec::new();
+            upstream.read_to_end(&mut answer).await.unwrap();
+            answers.push(answer);
+        }
+        assert!(answers[0].starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(&answers[0]));
+        assert!(answers[1].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answers[1]));
+        caller.write_all(&answers[1]).await.unwrap();
+    };
+    let (placed, ()) = tokio::join!(placing, twice);
+    assert_eq!(placed.unwrap().0, 201);
+    assert_eq!(world.all(&payment, "/payments", "payments").await.len(), 1);
 }
 
 /// The process is killed once payment has been asked: what became of the order is found out by the next one.

@@ -1,7 +1,8 @@
 //! The Gateway API's `retry` and `sessionPersistence` as the model's.
 
 use crate::kinds::{HttpRetry, SessionKind, SessionPersistence};
-use weft_model::balancer::Persistence;
+use std::time::Duration;
+use weft_model::balancer::{Persistence, SessionCarrier, SessionLifetimes};
 use weft_model::retry::{Backoff, RetryOn, RetryPolicy};
 
 /// Istio's number of retries, where the Gateway API leaves it open.
@@ -34,11 +35,14 @@ pub(crate) fn retry(written: &HttpRetry) -> RetryPolicy {
 /// `owner` tells sessions of different routes and policies apart where no name is written.
 pub(crate) fn persistence(written: &SessionPersistence, owner: &str) -> Persistence {
     let name = written.session_name.clone().unwrap_or_else(|| format!("weft-session-{owner}"));
-    match written.kind {
-        SessionKind::Header => Persistence::Header { name },
+    let carrier = match written.kind {
+        SessionKind::Header => SessionCarrier::Header { name },
         SessionKind::Cookie { permanent } => {
             let ttl = written.absolute_timeout.filter(|_| permanent);
-            Persistence::Cookie { name, path: "/".to_owned(), ttl }
+            SessionCarrier::Cookie { name, path: "/".to_owned(), ttl }
         }
-    }
+    };
+    let limit = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
+    let lifetimes = SessionLifetimes { absolute: limit(written.absolute_timeout), idle: limit(written.idle_timeout) };
+    Persistence { carrier, lifetimes }
 }

@@ -12,8 +12,8 @@ use crate::kinds::{
 };
 use crate::{Key, Object};
 use weft_model::route::{
-    Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect,
-    Respond, Rewrite, Route, RouteMatch, StringMatch, Target,
+    Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, OriginMatch, PathMatch, PathRewrite, QueryMatch,
+    Redirect, Respond, Rewrite, Route, RouteMatch, StringMatch, Target,
 };
 
 /// The routes of one HTTPRoute, with what their order depends on.
@@ -256,7 +256,7 @@ fn compile_redirect(redirect: &HttpRedirect) -> Redirect {
 
 fn compile_cors(cors: &HttpCors) -> Cors {
     Cors {
-        allow_origins: cors.allow_origins.clone(),
+        allow_origins: cors.allow_origins.iter().map(OriginMatch::pattern).collect(),
         allow_methods: cors.allow_methods.clone(),
         allow_headers: cors.allow_headers.clone(),
         expose_headers: cors.expose_headers.clone(),

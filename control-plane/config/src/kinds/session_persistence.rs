@@ -1,7 +1,4 @@
 //! The Gateway API's `sessionPersistence` (GEP-1619): a caller comes back to the endpoint that answered it first.
-//!
-//! The times that a data plane would have to remember by itself are warned of: only a permanent cookie's lifetime is enforced, by
-//! the browser that keeps it.
 
 use crate::Place;
 use crate::read::{Cursor, Fields, gateway_duration, header_name, one_of, sized};
@@ -51,12 +48,9 @@ pub(crate) fn session_persistence(at: &Cursor<'_>) -> Option<SessionPersistence>
 }
 
 fn check_times(f: &mut Fields<'_>, persistence: &SessionPersistence) {
-    if persistence.kind != (SessionKind::Cookie { permanent: true }) {
-        f.not_acted_on("absoluteTimeout");
-    } else if !f.has("absoluteTimeout") {
+    if persistence.kind == (SessionKind::Cookie { permanent: true }) && !f.has("absoluteTimeout") {
         f.missing::<()>("absoluteTimeout", "write how long the cookie of lifetimeType: Permanent is kept");
     }
-    f.not_acted_on("idleTimeout");
 }
 
 /// A cookie's name is a token, as a header's is, but its case counts.

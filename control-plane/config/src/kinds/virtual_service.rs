@@ -10,7 +10,7 @@ use crate::{At, Place};
 use std::time::Duration;
 use weft_model::fault::{Abort, Delay};
 use weft_model::retry::RetryOn;
-use weft_model::route::{Share, StringMatch};
+use weft_model::route::{OriginMatch, Share, StringMatch};
 
 pub(crate) use read::read_virtual_service;
 
@@ -182,8 +182,7 @@ pub struct VirtualMirror {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualCors {
-    /// `Exact` (`*`: every origin), `Prefix` or `Regex`.
-    pub allow_origins: Vec<StringMatch>,
+    pub allow_origins: Vec<OriginMatch>,
     pub allow_methods: Vec<String>,
     pub allow_headers: Vec<String>,
     pub expose_headers: Vec<String>,

@@ -92,9 +92,7 @@ fn our_metadata(route: &Route) -> Vec<ours::Field> {
     if let Action::Forward(forward) = &route.action {
         fields.extend(retry::ours(forward).map(|retry| ours::field(RETRY, &retry)));
     }
-    if !route.rate_limits.is_empty() {
-        fields.push(ours::field(filters::RATE_LIMITS, &route.rate_limits));
-    }
+    fields.extend(filters::ours(route));
     fields
 }
 
@@ -142,7 +140,7 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
     });
     let matches = matches::decode(required("match", r#match)?).at("match")?;
     let metadata = metadata.as_ref();
-    let filters = filters::decode(typed_per_filter_config, ours::read(metadata, filters::RATE_LIMITS)?)?;
+    let filters = filters::decode(typed_per_filter_config, metadata)?;
     let mut action = decode_action(action, &matches.path, ours::read(metadata, RETRY)?)?;
     if let Action::Forward(forward) = &mut action {
         forward.persistence = filters.persistence;

@@ -11,8 +11,8 @@ use weft_model::listener::{
     TlsTermination,
 };
 use weft_model::route::{
-    Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, PathMatch, PathRewrite, QueryMatch, Redirect,
-    Respond, Rewrite, Route, RouteMatch, RouteTable, Share, StringMatch, Target, VirtualHost,
+    Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, OriginMatch, PathMatch, PathRewrite, QueryMatch,
+    Redirect, Respond, Rewrite, Route, RouteMatch, RouteTable, Share, StringMatch, Target, VirtualHost,
 };
 use weft_model::{Origin, Resource, Secret};
 use weft_testkit::tls::Certificate;
@@ -212,7 +212,11 @@ fn limited() -> Action {
 
 fn cors() -> Cors {
     Cors {
-        allow_origins: vec!["https://*.shop.example".into()],
+        allow_origins: vec![
+            OriginMatch::pattern("https://*.shop.example"),
+            OriginMatch::Prefix("https://partner.".into()),
+            OriginMatch::Regex(r"https://pr-[0-9]+\.example".into()),
+        ],
         allow_methods: vec!["GET".into(), "PUT".into()],
         allow_headers: vec!["x-a".into()],
         expose_headers: vec!["x-b".into()],

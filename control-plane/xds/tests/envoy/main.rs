@@ -118,8 +118,16 @@ async fn browsers_are_answered(envoy: &Stock) {
     assert_eq!(granted.header("access-control-allow-origin"), Some("https://a.shop.example"));
     assert_eq!(granted.header("access-control-allow-methods"), Some("GET, PUT"));
     assert_eq!(granted.header("access-control-max-age"), Some("60"));
-    let refused = ask(&mut client, "OPTIONS", "/cors", &preflight("https://a.shop-example")).await;
-    assert_eq!(refused.header("access-control-allow-origin"), None);
+    for origin in ["https://partner.example", "https://pr-17.example"] {
+        let granted = ask(&mut client, "OPTIONS", "/cors", &preflight(origin)).await;
+        assert_eq!(granted.header("access-control-allow-origin"), Some(origin));
+    }
+    for origin in
+        ["https://a.shop-example", "http://partner.example", "https://pr-x.example", "https://pr-1.example.evil"]
+    {
+        let refused = ask(&mut client, "OPTIONS", "/cors", &preflight(origin)).await;
+        assert_eq!(refused.header("access-control-allow-origin"), None, "{origin}");
+    }
 }
 
 async fn policies_are_obeyed(envoy: &Stock, order: &Upstream) {

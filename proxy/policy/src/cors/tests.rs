@@ -47,7 +47,7 @@ fn says_nothing(headers: &HeaderMap) -> bool {
 
 fn everything(credentials: bool) -> Cors {
     Cors {
-        allow_origins: strings(&["*"]),
+        allow_origins: vec![OriginMatch::pattern("*")],
         allow_methods: strings(&["*"]),
         allow_headers: strings(&["*"]),
         expose_headers: strings(&["*"]),
@@ -79,7 +79,7 @@ fn without_credentials_stars_are_said_but_the_origin_is_echoed() {
 #[test]
 fn listed_methods_and_headers_are_told_whatever_was_asked() {
     let cors = Cors {
-        allow_origins: strings(&["https://shop.example"]),
+        allow_origins: vec![OriginMatch::pattern("https://shop.example")],
         allow_methods: strings(&["GET", "DELETE"]),
         allow_headers: strings(&["X-Token"]),
         ..Cors::default()
@@ -92,7 +92,7 @@ fn listed_methods_and_headers_are_told_whatever_was_asked() {
 
 #[test]
 fn an_origin_that_is_not_allowed_hears_nothing_of_cors() {
-    let cors = Cors { allow_origins: strings(&["https://shop.example"]), ..everything(true) };
+    let cors = Cors { allow_origins: vec![OriginMatch::pattern("https://shop.example")], ..everything(true) };
     assert!(says_nothing(&preflight(&cors, &preflight_of("https://evil.example"))));
     let answer = actual(&cors, Method::GET, &request(&[("origin", "https://evil.example")]), HeaderMap::new());
     assert!(says_nothing(&answer));
@@ -168,15 +168,40 @@ fn origins_fit_as_the_gateway_api_says() {
         ("https://SHOP.example", "https://shop.example", true),
         ("https://*", "null", false),
     ] {
-        let fits = OriginMatch::compile(allowed).unwrap().fits(&HeaderValue::from_static(origin));
+        let fits = Origin::of_pattern(allowed).unwrap().fits(&HeaderValue::from_static(origin));
         assert_eq!(fits, expected, "{allowed} {origin}");
     }
 }
 
 #[test]
+fn a_prefix_and_an_expression_fit_the_whole_origin_as_it_was_sent() {
+    let prefix = OriginMatch::Prefix("https://shop.".into());
+    let expression = OriginMatch::Regex(r"https?://(shop|admin)\.example".into());
+    for (allowed, origin, expected) in [
+        (&prefix, "https://shop.example", true),
+        (&prefix, "https://shop.example:8443", true),
+        (&prefix, "https://SHOP.example", false),
+        (&prefix, "http://shop.example", false),
+        (&expression, "http://admin.example", true),
+        (&expression, "https://shop.example", true),
+        (&expression, "https://shop.example:8443", false),
+        (&expression, "https://shop.example.evil.example", false),
+        (&expression, "null", false),
+    ] {
+        let cors = Cors { allow_origins: vec![allowed.clone()], ..everything(true) };
+        let answer = preflight(&cors, &preflight_of(origin));
+        let granted = get(&answer, "access-control-allow-origin");
+        assert_eq!(granted, expected.then_some(origin), "{allowed:?} {origin}");
+    }
+    let wrong = Cors { allow_origins: vec![OriginMatch::Regex("(".into())], ..everything(true) };
+    let text = Policy::compile(&wrong).unwrap_err().to_string();
+    assert!(text.starts_with("allowOrigins: the regular expression `(`"), "{text}");
+}
+
+#[test]
 fn what_is_no_origin_is_refused_with_what_to_write() {
     for wrong in ["shop.example", "https://", "https://a/b", "https://a.*.b", "*://a", "https://**.a"] {
-        let text = OriginMatch::compile(wrong).unwrap_err().to_string();
+        let text = Origin::of_pattern(wrong).unwrap_err().to_string();
         assert!(text.contains(wrong) && text.contains("write `*`"), "{text}");
     }
     let text = Policy::compile(&Cors { allow_methods: strings(&["GE T"]), ..everything(true) }).unwrap_err();

@@ -1,6 +1,6 @@
 //! Statistics of clusters under Envoy's names: dotted in `/stats`, with the label `envoy_cluster_name` for Prometheus.
 //!
-//! A proxy may know thousands of clusters and call few of them, so Prometheus gets those alone that were called or have
+//! A proxy may know thousands of clusters and call few of them, so Prometheus gets those alone that were called or checked or have
 //! something to say, and [`MAX_CLUSTERS`] at most; `weft_metrics_clusters_left_out` tells when there are more.
 
 use super::{ClusterView, PriorityView};
@@ -23,7 +23,7 @@ const fn stat(kind: Kind, name: &'static str, read: fn(&ClusterView) -> u64, hel
     Stat { name, help, kind, read }
 }
 
-static STATS: [Stat; 24] = [
+static STATS: [Stat; 30] = [
     stat(Gauge, "membership_total", |c| c.endpoints.len() as u64, "Endpoints."),
     stat(Gauge, "membership_healthy", |c| count(c, |e| e.is_healthy()), "Endpoints that nothing speaks against."),
     stat(Gauge, "upstream_rq_active", |c| active(c, |e| e.active_requests), "Requests in flight."),
@@ -56,6 +56,27 @@ static STATS: [Stat; 24] = [
         "upstream_rq_per_try_timeout",
         |c| c.counters.upstream_rq_per_try_timeout,
         "Tries that ran out of their time.",
+    ),
+    stat(
+        Counter,
+        "upstream_rq_per_try_idle_timeout",
+        |c| c.counters.upstream_rq_per_try_idle_timeout,
+        "Tries in which nothing moved for too long.",
+    ),
+    stat(Counter, "health_check.attempt", |c| c.health_checks.attempt, "Active health checks."),
+    stat(Counter, "health_check.success", |c| c.health_checks.success, "Active health checks that were passed."),
+    stat(Counter, "health_check.failure", |c| c.health_checks.failure, "Active health checks that were not passed."),
+    stat(
+        Counter,
+        "health_check.network_failure",
+        |c| c.health_checks.network_failure,
+        "Active health checks without an answer.",
+    ),
+    stat(
+        Counter,
+        "health_check.passive_failure",
+        |c| c.health_checks.passive_failure,
+        "Endpoints that said in traffic that they are not well.",
     ),
     stat(
         Gauge,
@@ -102,8 +123,9 @@ pub(in crate::admin) fn flat(clusters: &[ClusterView]) -> Vec<(String, String)> 
 
 /// In Prometheus' text format.
 pub(in crate::admin) fn exposition(clusters: &[ClusterView]) -> String {
-    let mut told: Vec<&ClusterView> =
-        clusters.iter().filter(|cluster| cluster.was_called || is_troubled(cluster)).collect();
+    let is_told =
+        |cluster: &&ClusterView| cluster.was_called || cluster.health_checks.attempt > 0 || is_troubled(cluster);
+    let mut told: Vec<&ClusterView> = clusters.iter().filter(is_told).collect();
     // Where not all find room, those with something to say do.
     told.sort_by_key(|cluster| !is_troubled(cluster));
     let left_out = told.split_off(told.len().min(MAX_CLUSTERS)).len();
@@ -122,9 +144,9 @@ pub(in crate::admin) fn exposition(clusters: &[ClusterView]) -> String {
     out
 }
 
-/// A limit was met, an endpoint left out, a try repeated.
+/// A limit was met, an endpoint left out or not well, a try repeated.
 fn is_troubled(cluster: &ClusterView) -> bool {
-    cluster.counters != Default::default() || !cluster.happenings.is_empty()
+    cluster.counters != Default::default() || cluster.health_checks.failure > 0 || !cluster.happenings.is_empty()
 }
 
 fn name_label(name: &str) -> String {

@@ -304,5 +304,17 @@ fn per_try() -> Vec<Scenario> {
             .retry(RetryOn::SERVER_ERROR, |policy| policy.per_try_idle_timeout = quarter)
             .send(get())
             .expect("200@a; hosts 2"),
+        scenario("retry: a per-try idle timeout at the limit")
+            .host([never()])
+            .retry(RetryOn::SERVER_ERROR, |policy| policy.per_try_idle_timeout = quarter)
+            .send(get())
+            .with_details()
+            .expect("504 URX,UT upstream_per_try_idle_timeout; hosts 2"),
+        scenario("retry: a per-try idle timeout holds until the answer's end")
+            .host([stalled()])
+            .retry(RetryOn::SERVER_ERROR, |policy| policy.per_try_idle_timeout = quarter)
+            .send(get())
+            .with_details()
+            .expect("200 UT upstream_per_try_idle_timeout@a broken; hosts 1"),
     ]
 }

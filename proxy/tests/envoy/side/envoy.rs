@@ -18,18 +18,14 @@ use prost::{Message, Name};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 use weft_model::{Kind, Resource};
-use weft_testkit::{eventually, peers};
-
-const POD: &str = "envoy-0";
+use weft_testkit::envoy::Envoy as Stock;
 
 pub(crate) struct Envoy {
     pub(crate) side: Arc<Side>,
-    process: Child,
+    process: Stock,
     _directory: TempDir,
 }
 
@@ -37,37 +33,18 @@ impl Envoy {
     pub(crate) async fn start(control: &Control) -> Envoy {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
-        let (log, listeners, told) = (file("access.log"), file("listeners.pb"), file("admin"));
+        let (log, listeners) = (file("access.log"), file("listeners.pb"));
         fs::write(&listeners, listeners_file(&log)).unwrap();
-        let binary = tokio::task::spawn_blocking(peers::envoy).await.unwrap();
-        // one worker, so that limits which each worker counts for itself are the process's
-        let process = Command::new(binary)
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "critical"])
-            .args(["--file-flush-interval-msec", "10", "--config-yaml"])
-            .arg(bootstrap(control.address, &listeners))
-            .arg("--admin-address-path")
-            .arg(&told)
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let admin = eventually("Envoy's admin address", async || fs::read_to_string(&told).ok()?.parse().ok()).await;
-        control.in_step(POD).await;
-        let address = eventually("Envoy's listener", async || listens_at(admin).await).await;
-        Envoy { side: Arc::new(Side { address, log, admin, make: Make::Envoy }), process, _directory: directory }
+        let process = Stock::start(control.address, Some(&listeners)).await;
+        control.in_step(Stock::POD).await;
+        let address = process.listener(LISTENER).await;
+        let side = Arc::new(Side { address, log, admin: process.admin, make: Make::Envoy });
+        Envoy { side, process, _directory: directory }
     }
 
-    pub(crate) async fn stop(mut self) {
-        self.process.kill().await.unwrap();
+    pub(crate) async fn stop(self) {
+        self.process.stop().await;
     }
-}
-
-async fn listens_at(address: SocketAddr) -> Option<SocketAddr> {
-    let all: serde_json::Value = serde_json::from_str(&admin(address, "/listeners?format=json").await).ok()?;
-    let found = all["listener_statuses"].as_array()?.iter().find(|listener| listener["name"] == LISTENER)?;
-    let socket = &found["local_address"]["socket_address"];
-    let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
-    Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
 }
 
 pub(super) async fn ejected(address: SocketAddr, cluster: &str) -> usize {
@@ -125,33 +102,4 @@ fn access_log_in(path: &Path) -> AccessLog {
         config_type: Some(access_log::ConfigType::TypedConfig(packed)),
         ..Default::default()
     }
-}
-
-fn bootstrap(control_plane: SocketAddr, listeners: &Path) -> String {
-    format!(
-        r#"
-admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
-node: {{id: "sidecar~127.0.0.1~{POD}.default~default.svc.cluster.local", cluster: envoy}}
-dynamic_resources:
-  ads_config: {{api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: xds}}}}]}}
-  cds_config: {{ads: {{}}, resource_api_version: V3}}
-  lds_config: {{path_config_source: {{path: "{}"}}, resource_api_version: V3}}
-static_resources:
-  clusters:
-  - name: xds
-    type: STATIC
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {{http2_protocol_options: {{}}}}
-    load_assignment:
-      cluster_name: xds
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}
-"#,
-        listeners.display(),
-        control_plane.ip(),
-        control_plane.port()
-    )
 }

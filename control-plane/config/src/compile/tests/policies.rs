@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use weft_model::balancer::Persistence;
+use weft_model::balancer::{Persistence, SessionCarrier, SessionLifetimes};
 use weft_model::breaker::{RetryBudget, RetryLimit, ShareOf, Trip, TripOn};
 use weft_model::rate_limit::{KeyPart, Mode, RateLimit};
 use weft_model::retry::{Backoff, RetryOn};
@@ -74,12 +74,25 @@ fn a_rules_retry_repeats_its_codes_and_failed_connections_and_its_backoff_is_a_m
 
 #[test]
 fn a_rules_session_is_kept_under_its_name_or_one_of_its_own() {
-    let cookie = |name: &str, ttl| Some(Persistence::Cookie { name: name.into(), path: "/".into(), ttl });
+    let cookie = |name: &str, ttl, lifetimes| {
+        let carrier = SessionCarrier::Cookie { name: name.into(), path: "/".into(), ttl };
+        Some(Persistence { carrier, lifetimes })
+    };
+    let limited = |absolute: Option<u64>, idle: Option<u64>| SessionLifetimes {
+        absolute: absolute.map(Duration::from_secs),
+        idle: idle.map(Duration::from_secs),
+    };
     let session = |written: &str| rule_with(&format!("sessionPersistence: {{{written}}}")).persistence;
-    assert_eq!(session(""), cookie("weft-session-infra-r-0", None));
+    assert_eq!(session(""), cookie("weft-session-infra-r-0", None, limited(None, None)));
     let permanent = "sessionName: shop, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}";
-    assert_eq!(session(permanent), cookie("shop", Some(Duration::from_secs(3600))));
-    assert_eq!(session("sessionName: x-s, type: Header"), Some(Persistence::Header { name: "x-s".into() }));
+    assert_eq!(session(permanent), cookie("shop", Some(Duration::from_secs(3600)), limited(Some(3600), None)));
+    let idle = cookie("shop", None, limited(Some(3600), Some(60)));
+    assert_eq!(session("sessionName: shop, absoluteTimeout: 1h, idleTimeout: 1m"), idle);
+    let unlimited = cookie("shop", None, limited(None, None));
+    assert_eq!(session("sessionName: shop, absoluteTimeout: 0s, idleTimeout: 0s"), unlimited, "0 is no limit");
+    let header = SessionCarrier::Header { name: "x-s".into() };
+    let held = Some(Persistence { carrier: header, lifetimes: limited(None, Some(60)) });
+    assert_eq!(session("sessionName: x-s, type: Header, idleTimeout: 1m"), held);
 }
 
 /// A policy of `shop`, in the `weft.dev` or the experimental group.
@@ -127,7 +140,10 @@ fn a_services_owner_budgets_the_retries_of_its_callers() {
 fn a_services_owner_keeps_sessions_on_every_route_that_says_nothing_itself() {
     let policy = backend_policy("shop/p", "sessionPersistence: {type: Header}");
     let held = sidecar(&format!("{}{policy}", service("shop/order", PORT_8080)), "team");
-    let header = |name: &str| Some(Persistence::Header { name: name.into() });
+    let header = |name: &str| {
+        let carrier = SessionCarrier::Header { name: name.into() };
+        Some(Persistence { carrier, lifetimes: SessionLifetimes::default() })
+    };
     assert_eq!(forward(&held.routes("outbound", "order.shop")[0]).persistence, header("weft-session-shop-p"));
     let rules =
         "rules: [{sessionPersistence: {sessionName: own, type: Header}, backendRefs: [{name: order, port: 8080}]}]";

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use weft_model::route::{PathMatch, PathRewrite, Redirect, StringMatch};
+use weft_model::route::{OriginMatch, PathMatch, PathRewrite, Redirect, StringMatch};
 
 const EDGE: &str = "name: http, port: 80, protocol: HTTP";
 
@@ -127,7 +127,7 @@ fn filters_become_edits_rewrites_and_cors() {
     assert_eq!(rewrite.path, Some(PathRewrite::Prefix("/v1".into())));
     let cors = route.cors.as_ref().unwrap();
     assert_eq!((cors.allow_credentials, cors.max_age), (true, Some(Duration::from_secs(60))));
-    assert_eq!(cors.allow_origins, ["*"]);
+    assert_eq!(cors.allow_origins, [OriginMatch::pattern("*")]);
 }
 
 #[test]

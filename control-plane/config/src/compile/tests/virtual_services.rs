@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 use weft_model::fault::{Abort, AbortWith};
-use weft_model::route::{PathMatch, PathRewrite, Redirect, StringMatch};
+use weft_model::route::{OriginMatch, PathMatch, PathRewrite, Redirect, StringMatch};
 
 pub(super) const TABLE: &str = "outbound";
 const ORDER: &str = "outbound|8080||order.shop.svc.cluster.local";
@@ -173,14 +173,19 @@ fn redirects_and_answers_are_the_proxys_own() {
 fn faults_mirrors_and_cors_go_along() {
     let route = one(&format!(
         "{TO_CANARY}, fault: {{abort: {{httpStatus: 418, percentage: {{value: 25}}}}}}, mirror: {{host: order}}, \
-         mirrorPercentage: {{value: 10}}, corsPolicy: {{allowOrigins: [{{exact: 'https://a.example'}}], maxAge: 1h}}"
+         mirrorPercentage: {{value: 10}}, corsPolicy: {{allowOrigins: [{{exact: 'https://a.example'}}, {{prefix: 'https://b.'}}, {{regex: 'https://c.+'}}], maxAge: 1h}}"
     ));
     let share = weft_model::route::Share::ratio(1, 4).unwrap();
     assert_eq!(route.fault.as_ref().unwrap().abort, Some(Abort { with: AbortWith::Http(418), share }));
     let mirror = &forward(&route).mirrors[0];
     assert_eq!((&mirror.target, mirror.share.millionths()), (&Target::Cluster(ORDER.into()), 100_000));
     let cors = route.cors.unwrap();
-    assert_eq!((cors.allow_origins[0].as_str(), cors.max_age), ("https://a.example", Some(Duration::from_secs(3600))));
+    let origins = [
+        OriginMatch::pattern("https://a.example"),
+        OriginMatch::Prefix("https://b.".into()),
+        OriginMatch::Regex("https://c.+".into()),
+    ];
+    assert_eq!((cors.allow_origins.as_slice(), cors.max_age), (&origins[..], Some(Duration::from_secs(3600))));
 }
 
 pub(super) fn destination_rule(spec: &str) -> String {

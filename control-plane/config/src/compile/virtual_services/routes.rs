@@ -13,7 +13,7 @@ use weft_model::Origin;
 use weft_model::fault::Fault;
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, Mirror, PathMatch, PathRewrite, Redirect, Respond, Rewrite, Route,
-    RouteMatch, StringMatch, Target,
+    RouteMatch, Target,
 };
 
 /// Where requests are met.
@@ -176,13 +176,8 @@ fn compile_redirect(redirect: &VirtualRedirect, listening: &Listening<'_>) -> Re
 }
 
 fn compile_cors(cors: &VirtualCors) -> Cors {
-    let origins = cors.allow_origins.iter().filter_map(|origin| match origin {
-        StringMatch::Exact(origin) => Some(origin.clone()),
-        // the reader has warned
-        _ => None,
-    });
     Cors {
-        allow_origins: origins.collect(),
+        allow_origins: cors.allow_origins.clone(),
         allow_methods: cors.allow_methods.clone(),
         allow_headers: cors.allow_headers.clone(),
         expose_headers: cors.expose_headers.clone(),

@@ -7,15 +7,17 @@ mod fault;
 mod rate_limit;
 mod session;
 
+use super::super::ours;
 use super::super::parts::{self, Any, At, Decoded, refuse};
 use super::cors;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors as CorsFilter;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use prost::Name;
 use std::collections::HashMap;
-use weft_model::balancer::Persistence;
+use weft_model::balancer::{Persistence, SessionLifetimes};
 use weft_model::fault::Fault;
 use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Action, Cors, Route};
@@ -26,7 +28,9 @@ const RATE_LIMIT: &str = "envoy.filters.http.local_ratelimit";
 const SESSION: &str = "envoy.filters.http.stateful_session";
 
 /// The key of our own metadata under which all rate limits of a route travel.
-pub(super) const RATE_LIMITS: &str = "rate_limits";
+const RATE_LIMITS: &str = "rate_limits";
+/// The key of our own metadata under which the lifetimes of a route's sessions travel.
+const SESSION_LIFETIMES: &str = "session_lifetimes";
 
 /// What the filters do for one route.
 pub(super) struct Filters {
@@ -63,11 +67,28 @@ pub(in crate::wire) fn check_of_listener(config: &Any) -> Decoded<bool> {
     Ok(true)
 }
 
-pub(super) fn encode(route: &Route) -> HashMap<String, Any> {
-    let persistence = match &route.action {
+fn persistence(route: &Route) -> Option<&Persistence> {
+    match &route.action {
         Action::Forward(forward) => forward.persistence.as_ref(),
         Action::Redirect(_) | Action::Respond(_) => None,
-    };
+    }
+}
+
+/// What of them only Weft knows.
+pub(super) fn ours(route: &Route) -> Vec<ours::Field> {
+    let mut fields = Vec::new();
+    if !route.rate_limits.is_empty() {
+        fields.push(ours::field(RATE_LIMITS, &route.rate_limits));
+    }
+    let lifetimes = persistence(route).map(|persistence| persistence.lifetimes);
+    if let Some(lifetimes) = lifetimes.filter(|lifetimes| !lifetimes.is_unlimited()) {
+        fields.push(ours::field(SESSION_LIFETIMES, &lifetimes));
+    }
+    fields
+}
+
+pub(super) fn encode(route: &Route) -> HashMap<String, Any> {
+    let persistence = persistence(route);
     let filters = [
         (FAULT, route.fault.as_ref().map(|fault| parts::pack(&fault::encode(fault)))),
         (CORS, route.cors.as_ref().map(|cors| parts::pack(&cors::encode(cors)))),
@@ -77,8 +98,10 @@ pub(super) fn encode(route: &Route) -> HashMap<String, Any> {
     filters.into_iter().filter_map(|(name, config)| Some((name.to_string(), config?))).collect()
 }
 
-/// `rate_limits` are what our metadata says; they stand for whatever the filter says.
-pub(super) fn decode(mut filters: HashMap<String, Any>, rate_limits: Option<Vec<RateLimit>>) -> Decoded<Filters> {
+/// The rate limits of our metadata stand for whatever the filter says.
+pub(super) fn decode(mut filters: HashMap<String, Any>, metadata: Option<&Metadata>) -> Decoded<Filters> {
+    let rate_limits: Option<Vec<RateLimit>> = ours::read(metadata, RATE_LIMITS)?;
+    let lifetimes: Option<SessionLifetimes> = ours::read(metadata, SESSION_LIFETIMES)?;
     let mut take = |name: &str| filters.remove(name);
     let (fault, cors, limit, session) = (take(FAULT), take(CORS), take(RATE_LIMIT), take(SESSION));
     if let Some(other) = filters.keys().min() {
@@ -91,7 +114,7 @@ pub(super) fn decode(mut filters: HashMap<String, Any>, rate_limits: Option<Vec<
             Some(ours) => rate_limit::check(ours)?,
             None => read(RATE_LIMIT, limit, rate_limit::decode)?.flatten().into_iter().collect(),
         },
-        persistence: read(SESSION, session, session::decode)?.flatten(),
+        persistence: session::held(read(SESSION, session, session::decode)?.flatten(), lifetimes)?,
     })
 }
 

@@ -4,7 +4,9 @@ use super::{ORDER, backend, endpoint, route};
 use std::net::SocketAddr;
 use std::time::Duration;
 use weft_model::Resource;
-use weft_model::balancer::{Balancer, HashPolicy, HashSource, LocalityRule, Persistence, SlowStart};
+use weft_model::balancer::{
+    Balancer, HashPolicy, HashSource, LocalityRule, Persistence, SessionCarrier, SessionLifetimes, SlowStart,
+};
 use weft_model::breaker::{Priority, RetryBudget, RetryLimit, ShareOf, Thresholds, Trip, TripOn};
 use weft_model::cluster::{Cluster, Discovery, Http2Keepalive, Keepalive, Protocol};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Locality};
@@ -122,15 +124,17 @@ fn localities(nowhere: SocketAddr) -> Resource {
 pub(super) fn routes() -> Vec<Route> {
     let route = |path: &str, forward| route(path, PathMatch::PathPrefix(path.into()), Action::Forward(forward));
     let order = || Forward { backends: vec![backend(Target::Cluster(ORDER.into()), 1)], ..Forward::default() };
-    let cookie = Persistence::Cookie { name: "sticky".into(), path: "/".into(), ttl: Some(SECOND * 60) };
-    let header = Persistence::Header { name: "x-sticky".into() };
+    let cookie = SessionCarrier::Cookie { name: "sticky".into(), path: "/".into(), ttl: Some(SECOND * 60) };
+    let header = SessionCarrier::Header { name: "x-sticky".into() };
+    let lifetimes = SessionLifetimes { absolute: Some(SECOND * 3600), idle: Some(SECOND * 60) };
+    let held = |carrier| Some(Persistence { carrier, lifetimes });
     vec![
         route("/retried", retried(order())),
         Route { fault: Some(fault()), ..route("/aborted", order()) },
         Route { rate_limits: vec![by_caller(), limit("all", Mode::Enforce)], ..route("/limited", order()) },
         Route { rate_limits: vec![limit("shadow", Mode::Shadow)], ..route("/shadow", order()) },
-        route("/sticky", Forward { persistence: Some(cookie), ..order() }),
-        route("/by-header", Forward { persistence: Some(header), ..order() }),
+        route("/sticky", Forward { persistence: held(cookie), ..order() }),
+        route("/by-header", Forward { persistence: held(header), ..order() }),
     ]
 }
 

@@ -73,22 +73,17 @@ fn regex(at: &Cursor<'_>) -> Option<String> {
 }
 
 /// An origin that browsers may come from.
-pub(super) fn origin(at: &Cursor<'_>) -> Option<StringMatch> {
-    let value = value(at, Least::One)?;
-    match &value {
-        StringMatch::Exact(_) => at
-            .fields(|f| {
-                f.skip(&["prefix", "regex"]);
-                f.opt("exact", crate::read::origin)
-            })?
-            .map(StringMatch::Exact),
-        StringMatch::Regex(all) if all == ".*" => Some(StringMatch::Exact("*".into())),
-        _ => {
-            let message = "Weft does not act on an origin by prefix or expression yet";
-            at.warn(message, "write exact: https://shop.example, or exact: https://*.shop.example for all below it");
-            Some(value)
-        }
-    }
+pub(super) fn origin(at: &Cursor<'_>) -> Option<OriginMatch> {
+    Some(match value(at, Least::One)? {
+        StringMatch::Exact(_) => OriginMatch::Pattern(at.fields(|f| {
+            f.skip(&["prefix", "regex"]);
+            f.opt("exact", crate::read::origin)
+        })??),
+        StringMatch::Prefix(prefix) => OriginMatch::Prefix(prefix),
+        StringMatch::Regex(all) if all == ".*" => OriginMatch::pattern("*"),
+        StringMatch::Regex(expression) => OriginMatch::Regex(expression),
+        StringMatch::Suffix(_) | StringMatch::Contains(_) | StringMatch::Present => return None,
+    })
 }
 
 /// HTTP/2's pseudo headers may be named too, as in Envoy.

@@ -179,7 +179,7 @@ pub(super) fn cors(at: &Cursor<'_>) -> Option<VirtualCors> {
         if f.has("allowOrigin") && f.has("allowOrigins") {
             f.wrong("allowOrigin", "is the old way to write `allowOrigins`, which is written too", "remove it");
         }
-        origins.extend(older.into_iter().map(StringMatch::Exact));
+        origins.extend(older.into_iter().map(OriginMatch::Pattern));
         VirtualCors {
             allow_origins: origins,
             allow_methods: f.list("allowMethods", 0..=64, method),

@@ -45,8 +45,17 @@ fn route() -> impl Strategy<Value = Route> {
         })
 }
 
-fn allowed_origin() -> impl Strategy<Value = String> {
-    prop_oneof![Just("*".to_string()), "https://\\*\\.[a-z]{1,5}\\.(com|example:8443)", "https?://[a-z.+]{1,8}"]
+fn allowed_origin() -> impl Strategy<Value = OriginMatch> {
+    let pattern = prop_oneof![
+        Just("*".to_string()),
+        "https://\\*\\.[a-z]{1,5}\\.(com|example:8443|example:\\*)",
+        "https?://[a-z.+]{1,8}(:\\*)?"
+    ];
+    prop_oneof![
+        pattern.prop_map(OriginMatch::Pattern),
+        "https?://[a-z.+]{0,8}".prop_map(OriginMatch::Prefix),
+        "https://(\\.\\*|[a-z]\\+|\\[a-z\\]){0,3}\\\\\\.example".prop_map(OriginMatch::Regex),
+    ]
 }
 
 fn names() -> impl Strategy<Value = Vec<String>> {

@@ -6,11 +6,13 @@ use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::config::route::v3 as rds;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort};
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::envoy::r#type::v3::Percent;
-use envoy_types::pb::google::protobuf as pb;
+use envoy_types::pb::google::protobuf::{self as pb, value::Kind};
 use prost::{Message, Name};
 use std::time::Duration;
 use weft_model::breaker::{Thresholds, Trip, TripOn};
@@ -309,4 +311,36 @@ fn faults_by_header_and_policies_of_a_whole_listener_are_refused() {
         "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config: \
          a policy of envoy.filters.http.fault is supported by this proxy only on a route"
     );
+}
+
+#[test]
+fn an_origin_that_we_cannot_compare_is_refused() {
+    let said = |pattern, ignore_case| {
+        let origin = StringMatcher { match_pattern: Some(pattern), ignore_case };
+        let cors = CorsPolicy { allow_origin_string_match: vec![origin], ..Default::default() };
+        let said = refused_route(|route| filter(route, "cors", &cors));
+        let path = "typed_per_filter_config[\"envoy.filters.http.cors\"].allow_origin_string_match[0]";
+        said.strip_prefix(path).expect("the path names the origin").to_owned()
+    };
+    let suffix = MatchPattern::Suffix(".example".into());
+    assert_eq!(said(suffix, false), ": an origin is told by exact, prefix or safe_regex");
+    let prefix = MatchPattern::Prefix("https://shop.".into());
+    assert_eq!(said(prefix, true), ".ignore_case: is not supported by this proxy");
+}
+
+#[test]
+fn the_lifetimes_of_no_session_are_refused() {
+    let lifetimes =
+        pb::Struct { fields: [("absolute", Kind::NullValue(0)), ("idle", Kind::NullValue(0))].map(field).into() };
+    let ours = pb::Struct { fields: [("session_lifetimes", Kind::StructValue(lifetimes))].map(field).into() };
+    let said = refused_route(|route| {
+        let metadata = core::Metadata { filter_metadata: [("weft.dev".to_owned(), ours)].into(), ..Default::default() };
+        route.metadata = Some(metadata);
+    });
+    let path = "metadata.filter_metadata[\"weft.dev\"].session_lifetimes";
+    assert_eq!(said, format!("{path}: is there without a stateful session"));
+}
+
+fn field((name, kind): (&str, Kind)) -> (String, pb::Value) {
+    (name.to_owned(), pb::Value { kind: Some(kind) })
 }

@@ -1,7 +1,7 @@
 //! The policies of a route in normal form.
 
 use super::*;
-use weft_model::balancer::{HashPolicy, HashSource, Persistence};
+use weft_model::balancer::{HashPolicy, HashSource, Persistence, SessionCarrier, SessionLifetimes};
 use weft_model::breaker::Priority;
 use weft_model::fault::{Abort, AbortWith, Delay, Fault};
 use weft_model::rate_limit::{Bucket, KeyPart, LimitAnswer, Mode, RateLimit, TokenBucket};
@@ -71,10 +71,12 @@ fn hash() -> impl Strategy<Value = HashPolicy> {
 }
 
 fn persistence() -> impl Strategy<Value = Persistence> {
-    prop_oneof![
-        (name(), text(), of(time())).prop_map(|(name, path, ttl)| Persistence::Cookie { name, path, ttl }),
-        name().prop_map(|name| Persistence::Header { name }),
-    ]
+    let carrier = prop_oneof![
+        (name(), text(), of(time())).prop_map(|(name, path, ttl)| SessionCarrier::Cookie { name, path, ttl }),
+        name().prop_map(|name| SessionCarrier::Header { name }),
+    ];
+    let lifetimes = (of(time()), of(time())).prop_map(|(absolute, idle)| SessionLifetimes { absolute, idle });
+    (carrier, lifetimes).prop_map(|(carrier, lifetimes)| Persistence { carrier, lifetimes })
 }
 
 pub(super) fn fault() -> impl Strategy<Value = Fault> {
