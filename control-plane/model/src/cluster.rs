@@ -18,6 +18,8 @@ pub struct Cluster {
     pub balancer: Balancer,
     pub balancing: Balancing,
     pub protocol: Protocol,
+    /// `None`: without TLS.
+    pub tls: Option<UpstreamTls>,
     /// Istio's default is 10 s, Envoy's 5 s.
     pub connect_timeout: Duration,
     pub pool: Pool,
@@ -39,6 +41,7 @@ impl Cluster {
             balancer: Balancer::default(),
             balancing: Balancing::default(),
             protocol: Protocol::Http1,
+            tls: None,
             connect_timeout: Duration::from_secs(10),
             pool: Pool::default(),
             breakers: CircuitBreakers::default(),
@@ -63,6 +66,35 @@ pub enum Discovery {
     },
     /// Whatever authority the request itself names (Envoy's dynamic forward proxy): pass-through.
     Forward,
+}
+
+/// How endpoints are spoken to over TLS, and what they must prove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// Asked for in the handshake.
+    pub server_name: String,
+    pub trust: Trust,
+    /// The certificate must be for one of these; at least one.
+    pub names: Vec<PeerName>,
+    /// The [`crate::Secret`] that is shown to an endpoint that asks.
+    pub certificate: Option<String>,
+}
+
+/// Whose signature is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trust {
+    /// The authorities of the machine that the data plane runs on.
+    System,
+    /// These, PEM.
+    Authorities(String),
+}
+
+/// A subject alternative name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PeerName {
+    /// Exact, or `*.example` for any name below.
+    Dns(String),
+    Uri(String),
 }
 
 /// Which HTTP the upstream is spoken to.
