@@ -12,6 +12,7 @@ pub(crate) mod affinity;
 pub(crate) mod attach;
 pub(crate) mod backend;
 pub(crate) mod backend_policies;
+pub(crate) mod backend_tls;
 pub(crate) mod certificate;
 mod clusters;
 pub(crate) mod destination;

@@ -6,7 +6,7 @@
 //!
 //! The way of a file: [`read()`] makes typed [`Object`]s of its documents, [`merge()`] joins files into a
 //! [`World`], [`validate()`] checks what objects say of each other, [`compile`] turns the world
-//! into what each data plane should do.
+//! into what each data plane should do, and [`status`] says what became of each object of the Gateway API.
 //!
 //! Invariants: a bad document never hides its neighbours; reading costs time and memory in
 //! proportion to the text (aliases cannot multiply it without bound) and never panics. This crate is
@@ -19,6 +19,7 @@ mod object;
 mod place;
 mod problem;
 mod read;
+pub mod status;
 mod tree;
 pub mod schema;
 pub mod validate;

@@ -19,6 +19,8 @@ pub struct Cluster {
     pub balancer: Balancer,
     pub balancing: Balancing,
     pub protocol: Protocol,
+    /// `None`: without TLS.
+    pub tls: Option<UpstreamTls>,
     /// Istio's default is 10 s, Envoy's 5 s.
     pub connect_timeout: Duration,
     /// Where connections come from, as whoever accepts or redirects them sees it: the first of the endpoint's family. Empty: as
@@ -43,6 +45,7 @@ impl Cluster {
             balancer: Balancer::default(),
             balancing: Balancing::default(),
             protocol: Protocol::Http1,
+            tls: None,
             connect_timeout: Duration::from_secs(10),
             bind_source: Vec::new(),
             pool: Pool::default(),
@@ -70,6 +73,35 @@ pub enum Discovery {
     Forward,
     /// Wherever the caller's connection was going before it was redirected here (Envoy's ORIGINAL_DST).
     OriginalDestination,
+}
+
+/// How endpoints are spoken to over TLS, and what they must prove.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// Asked for in the handshake.
+    pub server_name: String,
+    pub trust: Trust,
+    /// The certificate must be for one of these; at least one.
+    pub names: Vec<PeerName>,
+    /// The [`crate::Secret`] that is shown to an endpoint that asks.
+    pub certificate: Option<String>,
+}
+
+/// Whose signature is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trust {
+    /// The authorities of the machine that the data plane runs on.
+    System,
+    /// These, PEM.
+    Authorities(String),
+}
+
+/// A subject alternative name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PeerName {
+    /// Exact, or `*.example` for any name below.
+    Dns(String),
+    Uri(String),
 }
 
 /// Which HTTP the upstream is spoken to.

@@ -1,5 +1,6 @@
 //! What a backendRef comes to: a Service's port, or the reason why its share of requests gets 500.
 
+use super::backend_tls;
 use super::index::{Index, Reference, cluster_name};
 use crate::kinds::{BackendTarget, ServicePort};
 use crate::{Key, Object};
@@ -13,6 +14,8 @@ pub(crate) enum Refusal {
     NotGranted { from_kind: String, from_namespace: String, namespace: String, name: String },
     NoService { namespace: String, name: String },
     NoPortGiven { name: String },
+    /// Its BackendTLSPolicy names no authority that could be believed.
+    Untrusted { name: String, why: String },
     NoPort { name: String, port: u16, ports: Vec<u16> },
 }
 
@@ -26,6 +29,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::NoService { namespace, name } => write!(f, "there is no Service {namespace}/{name}"),
             Refusal::NoPortGiven { name } => write!(f, "the port of Service {name} is missing"),
+            Refusal::Untrusted { name, why } => write!(f, "Service {name} must be spoken to over TLS, and nobody can vouch for it: {why}"),
             Refusal::NoPort { name, port, ports } => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 write!(f, "Service {name} has no port {port}; it has {}", ports.join(", "))
@@ -63,7 +67,13 @@ pub(crate) fn resolve<'i>(index: &'i Index, route: &Key, reference: &BackendTarg
     };
     let Some(number) = reference.port else { return Err(Refusal::NoPortGiven { name: name.clone() }) };
     match service.ports.iter().find(|port| port.port == number) {
-        Some(port) => Ok(Backend { object, port }),
+        Some(port) => match backend_tls::tls(index, &object.key, port) {
+            Some(Err(refused)) => {
+                let why = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                Err(Refusal::Untrusted { name: name.clone(), why })
+            }
+            Some(Ok(_)) | None => Ok(Backend { object, port }),
+        },
         None => {
             let ports = service.ports.iter().map(|port| port.port).collect();
             Err(Refusal::NoPort { name: name.clone(), port: number, ports })

@@ -135,7 +135,7 @@ pub(crate) fn plan(
     bound: &[&Merged<'_>],
 ) -> Plan {
     let mut plan = Plan::default();
-    if index.class(&gateway.class_name) != Class::Ours {
+    if !is_ours(index, gateway) {
         return plan;
     }
     let key = &object.key;
@@ -199,6 +199,10 @@ fn family(protocol: &ListenerProtocol) -> Option<Family> {
         ListenerProtocol::Tcp => Some(Family::Tcp),
         ListenerProtocol::Udp | ListenerProtocol::Other(_) => None,
     }
+}
+
+pub(crate) fn is_ours(index: &Index, gateway: &Gateway) -> bool {
+    index.class(&gateway.class_name) == Class::Ours
 }
 
 pub(crate) fn is_served(listener: &GatewayListener) -> bool {

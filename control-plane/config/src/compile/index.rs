@@ -4,8 +4,8 @@
 use super::attach::Attaching;
 use super::traffic::Rules;
 use crate::kinds::{
-    BackendTrafficPolicy, DestinationRule, EndpointSlice, Gateway, HttpRoute, Labels, Layer4Route, RateLimitPolicy,
-    Secret, Service, VirtualService,
+    BackendTarget, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, DestinationRule, EndpointSlice, Gateway,
+    GatewayClass, HttpRoute, Labels, Layer4Route, RateLimitPolicy, Secret, Service, VirtualService,
 };
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,6 +201,37 @@ impl Index {
             Body::VirtualService(service) => Some((object, service)),
             _ => None,
         })
+    }
+
+    pub(crate) fn backend_tls_policies(&self) -> impl Iterator<Item = (&Object, &BackendTlsPolicy)> {
+        self.of_kind(KindName::BackendTlsPolicy).filter_map(|object| match &object.body {
+            Body::BackendTlsPolicy(policy) => Some((object, policy)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
+        let object = self.get(KindName::ConfigMap, namespace, name)?;
+        if let Body::ConfigMap(map) = &object.body { Some(map) } else { None }
+    }
+
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (&Object, &GatewayClass)> {
+        self.of_kind(KindName::GatewayClass).filter_map(|object| match &object.body {
+            Body::GatewayClass(class) => Some((object, class)),
+            _ => None,
+        })
+    }
+
+    /// The Gateways of our classes.
+    pub(crate) fn our_gateways(&self) -> impl Iterator<Item = (&Object, &Gateway)> {
+        self.gateways().filter(|(_, gateway)| self.class(&gateway.class_name) == Class::Ours)
+    }
+
+    /// The Service that a route's backendRef names, whether it may or not.
+    pub(crate) fn service_of(&self, route: &Key, target: &BackendTarget) -> Option<&Object> {
+        let namespace = target.namespace.as_deref().unwrap_or(&route.namespace);
+        let is_service = matches!(target.group.as_str(), "" | "core") && target.kind == "Service";
+        self.service(namespace, &target.name).filter(|_| is_service).map(|(object, _)| object)
     }
 
     pub(crate) fn backend_policies(&self) -> impl Iterator<Item = (&Object, &BackendTrafficPolicy)> {

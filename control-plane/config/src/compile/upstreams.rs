@@ -8,7 +8,7 @@ use super::index::{Index, cluster_name, subset_cluster_name};
 use super::outbound::tcp_ports;
 use super::protocol::PortProtocol;
 use super::traffic::Policy;
-use super::{accrual, backend_policies, policy};
+use super::{accrual, backend_policies, backend_tls, policy};
 use crate::Object;
 use crate::kinds::{DestinationRule, Service, ServicePort, ServiceType, Subset};
 use weft_model::cluster::Discovery;
@@ -95,6 +95,12 @@ impl<'i> Upstream<'i> {
             origin: origin(self.object, ""),
             ..Cluster::new(self.name())
         };
+        match backend_tls::tls(index, &self.object.key, self.port) {
+            Some(Ok(tls)) => cluster.tls = Some(tls),
+            // never without TLS, so not at all
+            Some(Err(_)) => cluster.discovery = Discovery::Static(Vec::new()),
+            None => {}
+        }
         // what ejects hosts must not be undone by panic
         cluster.balancing.panic_threshold = 0;
         cluster.breakers.trip = accrual::read(&self.object.meta.annotations).trip;

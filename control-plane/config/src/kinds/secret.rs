@@ -15,6 +15,8 @@ pub struct Secret {
     pub kind: String,
     /// A whole pair, `tls.crt` and `tls.key`: there always with `kubernetes.io/tls`, and for other types when both keys are there.
     pub tls: Option<TlsPair>,
+    /// `ca.crt`, as written.
+    pub ca_certificates: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +66,8 @@ pub(crate) fn read_secret(f: &mut Fields<'_>) -> Option<Secret> {
         (Some(certificate), Some(key)) => pair(&certificate, &key, needed),
         _ => None,
     };
-    Some(Secret { kind, tls })
+    let ca_certificates = plain.authorities.or(encoded.authorities);
+    Some(Secret { kind, tls, ca_certificates })
 }
 
 const TLS_TYPE: &str = "kubernetes.io/tls";
@@ -80,6 +83,7 @@ enum Encoding {
 struct Pems<'a> {
     certificate: Option<Pem<'a>>,
     key: Option<Pem<'a>>,
+    authorities: Option<String>,
 }
 
 struct Pem<'a> {
@@ -88,7 +92,7 @@ struct Pem<'a> {
     text: Option<String>,
 }
 
-/// Every value of `data` or `stringData` is checked for its encoding; two are kept.
+/// Every value of `data` or `stringData` is checked for its encoding; three are kept.
 fn pems<'a>(at: &Cursor<'a>, encoding: Encoding) -> Pems<'a> {
     let mut found = Pems::default();
     if let Value::Scalar(_) | Value::List(_) = &at.node.value {
@@ -100,6 +104,7 @@ fn pems<'a>(at: &Cursor<'a>, encoding: Encoding) -> Pems<'a> {
         match name.as_str() {
             "tls.crt" => found.certificate = Some(Pem { at: value, text }),
             "tls.key" => found.key = Some(Pem { at: value, text }),
+            "ca.crt" => found.authorities = text,
             _ => {}
         }
     }

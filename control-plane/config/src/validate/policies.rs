@@ -4,8 +4,9 @@
 use super::suggest::did_you_mean;
 use crate::compile::accrual;
 use crate::compile::backend_policies;
+use crate::compile::backend_tls;
 use crate::compile::index::Index;
-use crate::kinds::{BackendTrafficPolicy, PolicyTarget};
+use crate::kinds::{BackendTlsPolicy, BackendTrafficPolicy, BackendTrust, PolicyTarget};
 use crate::{Object, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
@@ -21,11 +22,28 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
         }
         rivals(index, object, policy, problems);
     }
+    for (object, policy) in index.backend_tls_policies() {
+        for (at, target) in policy.target_refs.iter().enumerate() {
+            check_target(index, object, at, target, "write a Service", problems);
+        }
+        authorities(index, object, policy, problems);
+    }
     for (object, _) in index.services() {
         for fault in accrual::read(&object.meta.annotations).faults {
             let path = format!("metadata.annotations[\"{}\"]", fault.annotation);
             let message = format!("{}: there is no breaker", fault.message);
             problems.push(Problem::warning(object.place.clone(), path, message).hint(fault.hint).of(&object.key));
+        }
+    }
+}
+
+/// Authorities that a BackendTLSPolicy names.
+fn authorities(index: &Index, object: &Object, policy: &BackendTlsPolicy, problems: &mut Vec<Problem>) {
+    let BackendTrust::Authorities(references) = &policy.trust else { return };
+    for (at, reference) in references.iter().enumerate() {
+        if let Err(refusal) = backend_tls::authority(index, &object.key.namespace, reference) {
+            let path = format!("spec.validation.caCertificateRefs[{at}]");
+            problems.push(Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key));
         }
     }
 }
@@ -43,7 +61,9 @@ enum Found<'i> {
     },
 }
 
-fn find<'i>(index: &'i Index, namespace: &str, target: &PolicyTarget, only_services: bool) -> Found<'i> {
+fn find<'i>(index: &'i Index, namespace: &str, target: &PolicyTarget, of: &crate::Body) -> Found<'i> {
+    let of_ports = matches!(of, crate::Body::BackendTlsPolicy(_));
+    let only_services = of_ports || matches!(of, crate::Body::BackendTrafficPolicy(_));
     let gateway_api = "gateway.networking.k8s.io";
     let mut names = Vec::new();
     let mut found = None;
@@ -56,7 +76,10 @@ fn find<'i>(index: &'i Index, namespace: &str, target: &PolicyTarget, only_servi
         }
     };
     if target.is("", "Service") {
-        index.services().for_each(|(object, _)| meet(object, None));
+        index.services().for_each(|(object, service)| {
+            let ports = service.ports.iter().filter_map(|port| port.name.as_deref());
+            meet(object, of_ports.then(|| ports.collect()));
+        });
     } else if target.is(gateway_api, "Gateway") && !only_services {
         index.gateways().for_each(|(object, gateway)| {
             meet(object, Some(gateway.listeners.iter().map(|listener| listener.name.as_str()).collect()));
@@ -85,8 +108,7 @@ fn check_target(
         hint,
         ..Problem::error(place.clone(), format!("spec.targetRefs[{at}]"), message).of(&object.key)
     };
-    let only_services = matches!(object.body, crate::Body::BackendTrafficPolicy(_));
-    let problem = match find(index, namespace, target, only_services) {
+    let problem = match find(index, namespace, target, &object.body) {
         Found::UnknownKind => {
             let what = match target.group.as_str() {
                 "" => format!("a target of kind {kind} in the core group is not known"),

@@ -46,11 +46,11 @@ fn a_rate_limits_targets_are_looked_up_with_their_sections() {
         ),
         (
             format!("{gateway_api}, kind: Service, name: order"),
-            "a target of kind Service in gateway.networking.k8s.io is not known (write a Gateway, an HTTPRoute or a Service)",
+            "a target of kind Service in gateway.networking.k8s.io is not known (write a Gateway, an HTTPRoute, a GRPCRoute or a Service)",
         ),
         (
             "group: \"\", kind: Pod, name: order".to_owned(),
-            "a target of kind Pod in the core group is not known (write a Gateway, an HTTPRoute or a Service)",
+            "a target of kind Pod in the core group is not known (write a Gateway, an HTTPRoute, a GRPCRoute or a Service)",
         ),
     ] {
         assert_eq!(of_target(&target), [format!("spec.targetRefs[0]: {expected}")], "{target}");
