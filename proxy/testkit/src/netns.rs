@@ -131,7 +131,11 @@ impl Network {
         node.ip(&["address", "add", &format!("{}/16", v4(0, 1)), "dev", "bridge"]);
         node.ip(&["address", "add", &format!("{}/64", v6(1)), "dev", "bridge", "nodad"]);
         node.ip(&["link", "set", "bridge", "up"]);
-        let settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.send_redirects=0"];
+        // Whoever is meant by an address that nobody has: rules may know, and they are only asked where there is a way.
+        node.ip(&["route", "add", "default", "dev", "bridge"]);
+        node.ip(&["-6", "route", "add", "default", "dev", "bridge"]);
+        let settings =
+            ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.send_redirects=0"];
         done(node.command("sysctl").args(["-q", "-w"]).args(settings), "sysctl");
         Some(Network { node, joined: AtomicU32::new(1) })
     }

@@ -66,7 +66,8 @@ impl Images {
     fn command(&self, image: &str, command: Option<&[String]>, args: &[String]) -> Result<Vec<String>, String> {
         let short = image.rsplit('/').next().unwrap_or(image).split([':', '@']).next().unwrap_or(image);
         let own = self.0.get(image).or_else(|| self.0.get(short));
-        let own = own.ok_or_else(|| format!("no program is known for the image {image:?}: name one by Images::with"))?;
+        let own =
+            own.ok_or_else(|| format!("no program is known for the image {image:?}: name one by Images::with"))?;
         let file_name = |path: &str| path.rsplit('/').next().map(str::to_owned);
         let mut words = match command {
             None | Some([]) => own.clone(),

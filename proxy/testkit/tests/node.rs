@@ -83,7 +83,10 @@ fn a_job_ends_and_its_sidecar_with_it() {
         });
         let job = node.run_pod(&pod("failing", directory.path(), spec));
         assert_eq!(job.ended().await, "Failed");
-        assert_eq!((job.log("app").as_str(), &job.status()["message"]), ("", &json!("init container init ended with 3")));
+        assert_eq!(
+            (job.log("app").as_str(), &job.status()["message"]),
+            ("", &json!("init container init ended with 3"))
+        );
     });
 }
 
@@ -150,7 +153,8 @@ fn a_container_is_told_who_it_is_and_runs_as_whom_it_should() {
         secrets: BTreeMap::from([("shop/key".to_owned(), vec![("pass".to_owned(), "word".to_owned())])]),
     };
     on_a_node(images(), objects, async |node| {
-        let script = "echo $(POD_IP) $LABEL $COLOUR $(cat /etc/key/pass) $(cat /var/run/secrets/tokens/weft) $(id -u):$(id -g)";
+        let script =
+            "echo $(POD_IP) $LABEL $COLOUR $(cat /etc/key/pass) $(cat /var/run/secrets/tokens/weft) $(id -u):$(id -g)";
         let script = script.replace("$(POD_IP)", "$0");
         let pod = json!({
             "metadata": { "name": "who", "namespace": "shop", "labels": { "app": "who" } },
@@ -226,7 +230,8 @@ fn pods_reach_each_other_by_address_and_by_a_service() {
         let words = ["web", "web", "web", "web", "web", "web", "ConnectionRefusedError"];
         let expected: String = urls.iter().zip(words).map(|(url, word)| format!("{url} {word}\n")).collect();
         let args: Vec<&str> = ["-c", FETCH].into_iter().chain(urls.iter().map(String::as_str)).collect();
-        let spec = json!({ "restartPolicy": "Never", "containers": [{ "name": "app", "image": "python", "args": args }] });
+        let spec =
+            json!({ "restartPolicy": "Never", "containers": [{ "name": "app", "image": "python", "args": args }] });
         let caller = node.run_pod(&pod("caller", directory.path(), spec));
         assert_eq!(caller.ended().await, "Succeeded");
         assert_eq!(caller.log("app"), expected);

@@ -125,12 +125,7 @@ impl Supervised {
 }
 
 /// Returns with the reason when it must be started anew; never while it is well.
-async fn health(
-    container: &Container,
-    beside: &Beside,
-    sandbox: &Sandbox,
-    report: &Reporter,
-) -> String {
+async fn health(container: &Container, beside: &Beside, sandbox: &Sandbox, report: &Reporter) -> String {
     if let Some(handler) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref())
         && let Err(error) = probe::hook(handler, container, beside, sandbox).await
     {

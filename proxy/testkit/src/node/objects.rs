@@ -29,10 +29,12 @@ impl Objects {
             Objects::Given { config_maps, .. } => Ok(given(config_maps, namespace, name)),
             Objects::Cluster(client) => {
                 let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-                let found = api.get_opt(name).await.map_err(|error| format!("ConfigMap {namespace}/{name}: {error}"))?;
+                let found =
+                    api.get_opt(name).await.map_err(|error| format!("ConfigMap {namespace}/{name}: {error}"))?;
                 Ok(found.map(|map| {
                     let text = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
-                    text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0))).collect()
+                    text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)))
+                        .collect()
                 }))
             }
         }

@@ -20,7 +20,8 @@ pub(super) struct Rhythm {
 impl Rhythm {
     /// Kubernetes' defaults: every 10 s, one success, three failures.
     pub(super) fn of(probe: &Probe) -> Rhythm {
-        let count = |number: Option<i32>, otherwise: u32| number.and_then(|n| n.try_into().ok()).unwrap_or(otherwise).max(1);
+        let count =
+            |number: Option<i32>, otherwise: u32| number.and_then(|n| n.try_into().ok()).unwrap_or(otherwise).max(1);
         Rhythm {
             first: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, 10),
@@ -35,7 +36,12 @@ fn seconds(number: Option<i32>, otherwise: u64) -> Duration {
 }
 
 /// Asks once.
-pub(super) async fn ask(probe: &Probe, container: &Container, beside: &Beside, sandbox: &Sandbox) -> Result<(), String> {
+pub(super) async fn ask(
+    probe: &Probe,
+    container: &Container,
+    beside: &Beside,
+    sandbox: &Sandbox,
+) -> Result<(), String> {
     let asking = async {
         if let Some(ExecAction { command }) = &probe.exec {
             sandbox.exec(beside, command.as_deref().unwrap_or_default()).await

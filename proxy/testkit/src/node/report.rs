@@ -138,7 +138,8 @@ impl PodReport {
 
     /// The `status` of the Pod.
     pub(super) fn status(&self) -> Value {
-        let condition = |kind: &str, holds: bool| json!({ "type": kind, "status": if holds { "True" } else { "False" } });
+        let condition =
+            |kind: &str, holds: bool| json!({ "type": kind, "status": if holds { "True" } else { "False" } });
         let of = |app: bool| -> Vec<Value> {
             self.containers.iter().filter(|c| (c.part == Part::App) == app).map(ContainerReport::status).collect()
         };

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout_at};
 
-/// Makes the layer, mounts what belongs over it (pairs of source and target, up to `--`), then becomes the program.
+/// Makes the layer, mounts what belongs over it (pairs of source and target, up to `--`), then becomes the program. Targets
+/// are found from inside: a link such as `/var/run` would lead out.
 const ENTER: &str = r#"set -e
 root=$1; shift
 mount -t tmpfs tmpfs "$root"
@@ -25,15 +26,14 @@ mkdir "$root/upper" "$root/work" "$root/merged"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$root/upper,workdir=$root/work" "$root/merged"
 for directory in /proc /sys /dev; do mount --rbind $directory "$root/merged$directory"; done
 while [ "$1" != -- ]; do
-  target="$root/merged$2"
-  if [ -d "$1" ]; then mkdir -p "$target"; else mkdir -p "${target%/*}"; [ -e "$target" ] || : > "$target"; fi
-  mount --bind "$1" "$target"
+  if [ -d "$1" ]; then make='mkdir -p "$0"'; else make='mkdir -p "${0%/*}"; [ -e "$0" ] || : > "$0"'; fi
+  target=$(chroot "$root/merged" sh -ec "$make"'; readlink -f "$0"' "$2")
+  mount --bind "$1" "$root/merged$target"
   shift 2
 done
 shift
 directory=$1; shift
-mkdir -p "$root/merged$directory"
-exec chroot "$root/merged" sh -c 'cd "$0" && exec "$@"' "$directory" "$@"
+exec chroot "$root/merged" sh -ec 'mkdir -p "$0"; cd "$0"; exec "$@"' "$directory" "$@"
 "#;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -98,7 +98,9 @@ impl Sandbox {
             for (path, bytes) in self.files(volume).await.map_err(told)? {
                 let file = directory.join(path);
                 let parent = file.parent().expect("it is in the volume");
-                fs::create_dir_all(parent).and_then(|()| fs::write(&file, bytes)).map_err(|error| told(error.to_string()))?;
+                fs::create_dir_all(parent)
+                    .and_then(|()| fs::write(&file, bytes))
+                    .map_err(|error| told(error.to_string()))?;
             }
         }
         Ok(())
@@ -151,7 +153,12 @@ impl Sandbox {
         }
     }
 
-    async fn config_map(&self, name: &str, items: Option<&[KeyToPath]>, optional: Option<bool>) -> Result<Data, String> {
+    async fn config_map(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+    ) -> Result<Data, String> {
         let found = self.shared.objects.config_map(namespace(&self.pod), name).await?;
         chosen(found, items, optional, &format!("ConfigMap {name}"))
     }
@@ -296,7 +303,9 @@ impl Sandbox {
             "metadata.labels" => all(&meta.labels),
             "metadata.annotations" => all(&meta.annotations),
             "spec.nodeName" => self.spec().node_name.clone().unwrap_or_else(|| super::NODE.to_owned()),
-            "spec.serviceAccountName" => self.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+            "spec.serviceAccountName" => {
+                self.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned())
+            }
             "status.podIP" => self.v4.to_string(),
             "status.podIPs" => format!("{},{}", self.v4, self.v6),
             "status.hostIP" => NODE_V4.to_string(),

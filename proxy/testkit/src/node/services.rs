@@ -79,7 +79,10 @@ fn hosts(services: &[ServiceAddress], pod: &Pod) -> String {
             addresses.dedup();
         }
         for address in addresses {
-            let _ = writeln!(out, "{address} {name}.{namespace}.svc.cluster.local {name}.{namespace}.svc {name}.{namespace}{short}");
+            let _ = writeln!(
+                out,
+                "{address} {name}.{namespace}.svc.cluster.local {name}.{namespace}.svc {name}.{namespace}{short}"
+            );
         }
     }
     out
