@@ -6,6 +6,37 @@ mod apply;
 mod election;
 mod gateways;
 mod merge;
+mod statuses;
 
 pub use apply::{Applier, name};
 pub use gateways::Template;
+
+use crate::pipeline::Live;
+use election::Election;
+use statuses::Writer;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use weft_xds::server::Status;
+
+/// The Lease that the one who writes holds.
+const LEASE: &str = "weft-control-plane";
+
+/// What a replica must know to write.
+#[derive(Clone)]
+pub struct Writing {
+    pub client: kube::Client,
+    /// Of the control plane.
+    pub namespace: String,
+    /// Which of the replicas this is: the pod's name.
+    pub identity: String,
+    pub gateways: Template,
+}
+
+/// Stands for election and writes when elected, until `shutdown`.
+pub(crate) async fn run(writing: Writing, live: Arc<Live>, streams: Arc<Status>, shutdown: CancellationToken) {
+    let Writing { client, namespace, identity, gateways } = writing;
+    let election = Election::new(client.clone(), &namespace, LEASE, identity);
+    let leads = election.leads();
+    let writer = Writer::new(client, live, streams, gateways);
+    tokio::join!(election.run(shutdown.clone()), writer.run(leads, shutdown));
+}

@@ -39,6 +39,7 @@ mod store;
 mod webhook;
 mod xds;
 
+pub use cluster::Writing;
 pub use webhook::{Cluster, Webhook};
 
 use crate::metrics::Metrics;
@@ -75,16 +76,22 @@ pub struct Settings {
 pub struct ControlPlane {
     settings: Settings,
     webhook: Option<Webhook>,
+    writing: Option<Writing>,
 }
 
 impl ControlPlane {
     pub fn new(settings: Settings) -> Self {
-        ControlPlane { settings, webhook: None }
+        ControlPlane { settings, webhook: None, writing: None }
     }
 
     /// Answers the API server's admission webhooks too.
     pub fn with_webhook(self, webhook: Webhook) -> Self {
         ControlPlane { webhook: Some(webhook), ..self }
+    }
+
+    /// Writes statuses to the cluster and runs gateways in it, while no other replica does.
+    pub fn with_writing(self, writing: Writing) -> Self {
+        ControlPlane { writing: Some(writing), ..self }
     }
 
     /// Takes its ports, without serving yet. Errors: an address cannot be listened on, a kubeconfig cannot be used.
@@ -100,7 +107,7 @@ impl ControlPlane {
             Some(webhook) => Some((listen(webhook.address, "webhooks").await?, webhook)),
             None => None,
         };
-        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr, webhook })
+        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr, webhook, writing: self.writing })
     }
 
     /// Serves until `shutdown`; then streams are ended and tasks waited for. Errors: those of [`ControlPlane::bind`],
@@ -127,6 +134,7 @@ pub struct Bound {
     monitoring: TcpListener,
     monitoring_addr: SocketAddr,
     webhook: Option<((TcpListener, SocketAddr), Webhook)>,
+    writing: Option<Writing>,
 }
 
 impl Bound {
@@ -190,6 +198,7 @@ impl Bound {
             }
             Ok(())
         };
+        let (written, streams) = (live.clone(), status.clone());
         let xds = xds::serve(self.xds, is_ready, publisher, status, over.clone());
         let monitoring = async {
             monitoring.run(self.monitoring, over.clone()).await;
@@ -208,15 +217,23 @@ impl Bound {
                 }
             }
         };
+        let writing = async {
+            match self.writing {
+                Some(writing) => cluster::run(writing, written, streams, over.clone()).await,
+                None => over.cancelled().await,
+            }
+            Ok(())
+        };
         let parts = tokio::join!(
             ends_all(&over, pipeline),
             ends_all(&over, cluster),
             ends_all(&over, xds),
             ends_all(&over, monitoring),
             ends_all(&over, refusals),
-            ends_all(&over, webhook)
+            ends_all(&over, webhook),
+            ends_all(&over, writing)
         );
-        parts.0.and(parts.1).and(parts.2).and(parts.3).and(parts.4).and(parts.5)
+        parts.0.and(parts.1).and(parts.2).and(parts.3).and(parts.4).and(parts.5).and(parts.6)
     }
 }
 

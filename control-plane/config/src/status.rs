@@ -25,7 +25,7 @@ pub use routes::{ParentReference, ParentStatus, RouteStatus};
 pub const CONTROLLER_NAME: &str = "weft.dev/gateway";
 
 /// What a world does not say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// By the Gateway's key.
     pub gateways: BTreeMap<Key, GatewayFacts>,
@@ -34,7 +34,7 @@ pub struct Facts {
 }
 
 /// What is known of a Gateway's data planes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayFacts {
     /// Where it can be reached.
     pub addresses: Vec<Address>,

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use weft_config::kinds::{Gateway, ListenerProtocol};
-use weft_config::{Key, Meta};
+use weft_config::Key;
 
 /// Where the data planes' own ports are.
 const HEALTH_PORT: u16 = 15021;
@@ -26,7 +26,6 @@ pub struct Template {
 pub(crate) struct Owner<'a> {
     pub(crate) key: &'a Key,
     pub(crate) uid: &'a str,
-    pub(crate) meta: &'a Meta,
 }
 
 /// The name of everything that runs for it (Gateway API, GEP-1762).
@@ -256,7 +255,7 @@ spec:
         assert_eq!(parsed.problems, []);
         let object = &parsed.objects[0];
         let Body::Gateway(gateway) = &object.body else { panic!("{object:?}") };
-        let owner = Owner { key: &object.key, uid: "u-1", meta: &object.meta };
+        let owner = Owner { key: &object.key, uid: "u-1" };
         let template = Template { image: "weft:7".into(), control_plane: "weft-control-plane.weft-system.svc:15010".into() };
         parts(&owner, gateway, &template)
     }

@@ -5,7 +5,8 @@ use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use weft_control_plane::{Cluster, ControlPlane, Kubernetes, Settings, Webhook};
+use weft_control_plane::cluster::Template;
+use weft_control_plane::{Cluster, ControlPlane, Kubernetes, Settings, Webhook, Writing};
 
 /// Watch directories of YAML or a cluster, compile them, push the result to proxies over xDS
 ///
@@ -59,6 +60,20 @@ pub(crate) struct ControlPlaneArgs {
     /// The namespace that the control plane is in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "weft-system", value_name = "NS")]
     namespace: String,
+    /// Which of the replicas this is.
+    #[arg(long, env = "POD_NAME", default_value = "weft-control-plane", value_name = "NAME")]
+    pod: String,
+    /// The image of the gateways that Gateway objects ask for.
+    #[arg(long, env = "WEFT_IMAGE", default_value = "weft:latest", value_name = "IMAGE")]
+    image: String,
+    /// Where pods reach this control plane's xDS.
+    #[arg(
+        long,
+        env = "WEFT_ADVERTISE",
+        default_value = "weft-control-plane.weft-system.svc:15010",
+        value_name = "ADDR"
+    )]
+    advertise: String,
     /// YAML that says how sidecars are injected; see `weft inject --help`.
     #[arg(long, env = "WEFT_INJECTION", value_name = "FILE")]
     injection: Option<PathBuf>,
@@ -68,15 +83,21 @@ pub(crate) struct ControlPlaneArgs {
 pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let shutdown = until_signal()?;
     let kubernetes = args.kubernetes.then_some(Kubernetes { kubeconfig: args.kubeconfig, context: args.context });
-    let cluster = match &kubernetes {
-        Some(kubernetes) => Some(Cluster::new(kubernetes.client().await?.0, args.namespace)),
+    let writing = match &kubernetes {
+        Some(kubernetes) => Some(kubernetes.client().await?),
         None => None,
     };
+    let namespace = args.namespace;
+    let cluster = writing.as_ref().map(|(client, _)| Cluster::new(client.clone(), namespace.clone()));
     let settings = Settings { dirs: args.dirs, kubernetes, xds: args.xds, monitoring: args.monitoring };
     let mut control_plane = ControlPlane::new(settings);
     if let Some(address) = args.webhook {
         let injection = crate::inject::settings(args.injection.as_deref())?;
         control_plane = control_plane.with_webhook(Webhook { address, names: args.webhook_name, injection, cluster });
+    }
+    if let Some((client, _)) = writing {
+        let gateways = Template { image: args.image, control_plane: args.advertise };
+        control_plane = control_plane.with_writing(Writing { client, namespace, identity: args.pod, gateways });
     }
     control_plane.run(shutdown).await?;
     Ok(ExitCode::SUCCESS)
