@@ -222,6 +222,7 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
         health_checks: read_health_checks(health_checks, ours::read(metadata, MORE_HEALTH_CHECKS)?)?,
         service: read_service(metadata),
         origin: parts::read_origin(metadata),
+        tls: None,
         protocol: http.protocol,
         name,
         discovery,

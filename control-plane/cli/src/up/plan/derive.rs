@@ -181,6 +181,8 @@ fn routes(object: &Object, body: &kinds::HttpRoute) -> Vec<Route> {
         .map(|one| match &one.path {
             HttpPathMatch::Exact(path) | HttpPathMatch::Prefix(path) => (path.clone(), path.clone()),
             HttpPathMatch::Regex(regex) => (example(regex), regex.clone()),
+            // no request to try with curl
+            HttpPathMatch::Method(_) => ("/".to_owned(), "/".to_owned()),
         })
         .collect();
     paths.dedup();
