@@ -157,9 +157,9 @@ mod tests {
             let serving = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 stream.write_all(answer.as_bytes()).await.unwrap();
-                let mut asked = Vec::new();
+                // Who has read enough may hang up on the rest.
                 let _ = stream.shutdown().await;
-                stream.read_to_end(&mut asked).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
             };
             assert_eq!(tokio::join!(is_ready(address), serving).0, expected, "{answer:?}");
         }
