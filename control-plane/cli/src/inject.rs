@@ -183,10 +183,15 @@ mod tests {
 
     #[test]
     fn a_namespace_among_the_documents_is_asked() {
-        let namespace = |labels: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: shop{labels} }}\n{POD}");
+        let namespace =
+            |labels: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: shop{labels} }}\n{POD}");
         assert!(injected(&namespace(", labels: { istio-injection: enabled }")).text.contains("weft-proxy"));
         let left = injected(&namespace(", labels: { istio-injection: disabled }"));
-        assert!(!left.text.contains("weft-proxy") && left.notes[0].contains("istio-injection=disabled"), "{:?}", left.notes);
+        assert!(
+            !left.text.contains("weft-proxy") && left.notes[0].contains("istio-injection=disabled"),
+            "{:?}",
+            left.notes
+        );
     }
 
     #[test]
@@ -194,7 +199,11 @@ mod tests {
         let pod = POD.replace("namespace: shop", "namespace: shop, annotations: { sidecar.istio.io/proxyCPU: lots }");
         let output = injected(&pod);
         assert_eq!(output.problems.len(), 1);
-        assert!(output.problems[0].starts_with("Pod shop/order: annotation sidecar.istio.io/proxyCPU: "), "{:?}", output.problems);
+        assert!(
+            output.problems[0].starts_with("Pod shop/order: annotation sidecar.istio.io/proxyCPU: "),
+            "{:?}",
+            output.problems
+        );
     }
 
     #[test]

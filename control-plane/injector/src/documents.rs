@@ -68,16 +68,15 @@ fn visit(
     let Some(pod) = found else { return false };
     let workload = name.filter(|_| kind != "Pod");
     match inject_as(pod, workload.as_deref(), &namespace(&space), settings) {
-        Ok(outcome) => {
-            notes.extend(outcome.warnings().iter().map(|warning| format!("{who}: {warning}")));
-            match outcome {
-                Outcome::Injected(injected) => *pod = injected.pod,
-                Outcome::Left { reason, .. } => {
-                    notes.push(format!("{who}: left alone: {reason}"));
-                    return false;
-                }
-            }
+        Ok(Outcome::Injected(injected)) => {
+            notes.extend(injected.warnings.iter().map(|warning| format!("{who}: {warning}")));
+            *pod = injected.pod;
             true
+        }
+        Ok(Outcome::Left { reason, warnings }) => {
+            notes.extend(warnings.iter().map(|warning| format!("{who}: {warning}")));
+            notes.push(format!("{who}: left alone: {reason}"));
+            false
         }
         Err(refusal) => {
             problems.extend(refusal.problems.into_iter().map(|problem| format!("{who}: {problem}")));

@@ -56,11 +56,11 @@ fn inject_as(
 ) -> Result<Outcome, Refusal> {
     let shape = match Shape::of(pod) {
         Ok(shape) => shape,
-        Err(why) => return Ok(Outcome::left(Reason::NotUnderstood(why))),
+        Err(why) => return Ok(Outcome::Left { reason: Reason::NotUnderstood(why), warnings: Vec::new() }),
     };
     let mut warnings = Vec::new();
     if let Some(reason) = shape.unfit(namespace, settings) {
-        return Ok(Outcome::left(reason));
+        return Ok(Outcome::Left { reason, warnings });
     }
     if let Err(why) = wish::wish(&shape, namespace, &settings.revision, &mut warnings) {
         return Ok(Outcome::Left { reason: Reason::NotAsked(why), warnings });

@@ -40,21 +40,10 @@ pub enum Reason {
     NotUnderstood(String),
 }
 
-impl Outcome {
-    /// What the author of the pod ought to hear is a warning too.
-    pub(crate) fn left(reason: Reason) -> Outcome {
-        let warnings = match reason {
-            Reason::NotUnderstood(_) | Reason::OtherMesh | Reason::Windows => vec![format!("no sidecar: {reason}")],
-            _ => Vec::new(),
-        };
-        Outcome::Left { reason, warnings }
-    }
-
-    pub fn warnings(&self) -> &[String] {
-        match self {
-            Outcome::Injected(injected) => &injected.warnings,
-            Outcome::Left { warnings, .. } => warnings,
-        }
+impl Reason {
+    /// Whether the author of the pod ought to hear of it: nobody chose it.
+    pub fn is_a_surprise(&self) -> bool {
+        matches!(self, Reason::NotUnderstood(_) | Reason::OtherMesh | Reason::Windows)
     }
 }
 

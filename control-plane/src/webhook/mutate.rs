@@ -13,7 +13,10 @@ pub(super) fn answer(review: &Review, settings: &Settings) -> Answer {
         Ok(Outcome::Injected(injected)) => {
             Answer { patch: Some(patch(&review.object, &injected.pod)), warnings: injected.warnings, refusal: None }
         }
-        Ok(Outcome::Left { reason, warnings }) => {
+        Ok(Outcome::Left { reason, mut warnings }) => {
+            if reason.is_a_surprise() {
+                warnings.push(format!("no sidecar: {reason}"));
+            }
             tracing::debug!(namespace = %review.namespace, %reason, "a pod is left alone");
             Answer { warnings, ..Answer::default() }
         }

@@ -13,6 +13,8 @@ pub(super) struct Review {
     pub(super) namespace: String,
     /// `null` at a deletion.
     pub(super) object: Value,
+    /// As it was; `null` at a creation.
+    pub(super) old: Value,
 }
 
 /// What is answered.
@@ -39,8 +41,9 @@ impl Review {
         let uid = text("/uid").filter(|uid| !uid.is_empty()).ok_or("the review has no request.uid")?;
         let kind = text("/kind/kind").ok_or("the review has no request.kind")?;
         let namespace = text("/namespace").unwrap_or_default();
-        let object = request.get("object").cloned().unwrap_or_default();
-        Ok(Review { uid, kind, namespace, object })
+        let within = |name: &str| request.get(name).cloned().unwrap_or_default();
+        let (object, old) = (within("object"), within("oldObject"));
+        Ok(Review { uid, kind, namespace, object, old })
     }
 
     pub(super) fn answered(&self, answer: Answer) -> Value {

@@ -162,6 +162,41 @@ async fn a_route_before_its_service_gets_in_with_a_warning() {
 }
 
 #[tokio::test]
+async fn a_wrong_object_that_stays_as_it_is_and_a_kind_of_others_get_in() {
+    let webhooks = Running::start().await;
+    let route = |finalizers: Value| {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {
+                "name": "orders", "namespace": "shop", "finalizers": finalizers, "generation": 2, "uid": "6f2a",
+                "resourceVersion": "7", "creationTimestamp": "2024-02-01T00:00:00Z",
+                "managedFields": [{ "manager": "kubectl", "operation": "Update", "fieldsV1": { "f:spec": {} } }],
+            },
+            "spec": { "parentRefs": [{ "name": "shop" }], "rules": [{ "timeouts": { "request": "5" } }] },
+        })
+    };
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1", "kind": { "kind": "HTTPRoute" }, "namespace": "shop", "operation": "UPDATE",
+            "object": route(json!([])), "oldObject": route(json!(["example.com/hold"])),
+        },
+    });
+    let answer: Value = serde_json::from_str(&webhooks.post("/validate", review.to_string()).await.1).unwrap();
+    assert_eq!(answer["response"]["allowed"], json!(true), "{answer}");
+    assert_eq!(answer["response"]["warnings"].as_array().unwrap().len(), 1, "its time alone: {answer}");
+
+    let filter = json!({
+        "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+        "metadata": { "name": "lua", "namespace": "shop" }, "spec": { "configPatches": [] },
+    });
+    let answer = webhooks.review("/validate", "EnvoyFilter", filter).await;
+    assert_eq!(answer["allowed"], json!(true), "{answer}");
+    assert!(answer["warnings"][0].as_str().unwrap().contains("EnvoyFilter"), "{answer}");
+    webhooks.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_no_review_is_told_so() {
     let webhooks = Running::start().await;
     let cases = [
@@ -187,6 +222,7 @@ async fn the_certificate_is_renewed_and_a_new_authority_is_known_before_it_is_us
         let serving = serving.clone();
         async move { serving.keep(authorities).await }
     });
+    settle().await;
     tokio::time::advance(Duration::from_secs(3 * 24 * 3600)).await;
     settle().await;
     assert_eq!(serving.leaf(), leaf, "not yet");

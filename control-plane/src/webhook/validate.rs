@@ -2,7 +2,8 @@
 //!
 //! What is wrong in the object itself refuses it. What it says of others only warns: `kubectl apply -f` of a directory
 //! brings a route before its Service as often as after, and both must get in; whether they found each other is told by
-//! the route's status.
+//! the route's status. Two more must not be refused: a kind that the API server knows and Weft does not, and a change that
+//! leaves a wrong object as wrong as it was, or its finalizers could never be taken off.
 
 use super::review::{Answer, Review};
 use serde_json::Value;
@@ -14,15 +15,19 @@ pub(super) fn answer(review: &Review, world: &World) -> Answer {
         return Answer::default();
     }
     let parsed = read(&place(review), &review.object);
-    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
-        parsed.problems.iter().partition(|problem| problem.is_error());
-    let mut warnings: Vec<String> = warnings.into_iter().map(said).collect();
-    if !errors.is_empty() {
-        let refusal = errors.into_iter().map(said).collect::<Vec<_>>().join("\n");
-        return Answer { refusal: Some(refusal), warnings, patch: None };
+    let is_as_before = !review.old.is_null() && review.old.get("spec") == review.object.get("spec");
+    let refuses = |problem: &&Problem| {
+        problem.is_error() && !is_as_before && !["kind", "apiVersion"].contains(&problem.path.as_str())
+    };
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) = parsed.problems.iter().partition(refuses);
+    let said = |problems: Vec<&Problem>| -> Vec<String> { problems.into_iter().map(said).collect() };
+    let mut answer = Answer { warnings: said(warnings), ..Answer::default() };
+    if errors.is_empty() {
+        answer.warnings.extend(between(&parsed, world).iter().map(self::said));
+    } else {
+        answer.refusal = Some(said(errors).join("\n"));
     }
-    warnings.extend(between(&parsed, world).iter().map(said));
-    Answer { warnings, ..Answer::default() }
+    answer
 }
 
 /// As a file would be called: `shop/httproute/orders`.

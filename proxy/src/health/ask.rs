@@ -121,11 +121,14 @@ where
 {
     let words = |error: hyper::Error| error.to_string();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
-    tokio::pin!(connection);
-    tokio::select! {
-        response = sender.send_request(request) => Ok(response.map_err(words)?.status()),
-        ended = &mut connection => Err(ended.map_or_else(words, |()| "the connection was closed".to_owned())),
-    }
+    let response = sender.send_request(request);
+    tokio::pin!(connection, response);
+    let response = tokio::select! {
+        response = &mut response => response,
+        // The answer may be the last thing that it brought.
+        _ = &mut connection => response.await,
+    };
+    Ok(response.map_err(words)?.status())
 }
 
 /// The kubelet looks at no certificate of a probe's either: an app's own is for its callers.
