@@ -13,6 +13,7 @@
 pub mod client;
 pub mod load;
 pub mod mesh;
+pub mod netns;
 pub mod peers;
 pub mod raw;
 pub mod tls;
