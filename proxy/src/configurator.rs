@@ -10,12 +10,13 @@ use crate::worker::Command;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use weft_model::endpoint::Locality;
-use weft_model::{Kind, Resource};
+use weft_model::listener::Binding;
+use weft_model::{Kind, Listener, Resource};
 use weft_policy::Dice;
 use weft_xds::client::{Held, Nack, Sink};
 
@@ -88,10 +89,11 @@ impl Configurator {
             self.shared.telemetry.metrics.config_rejected(refused.len() as u64);
             return Err(refused);
         }
+        let bound_there = |name: &String| socket(&next, name);
         let gone: Vec<String> = self
             .bound
             .iter()
-            .filter(|(name, address)| next.listeners.get(*name).is_none_or(|new| new.spec.address != **address))
+            .filter(|(name, address)| bound_there(name) != Some(**address))
             .map(|(name, _)| name.clone())
             .collect();
         // The old sockets first: a renamed listener may want the address that another one leaves.
@@ -100,6 +102,9 @@ impl Configurator {
         }
         let opened = self.open_new(&next)?;
         let number = next.number;
+        let handed = previous.listeners.iter().filter(|(_, listener)| listener.spec.binding == Binding::Handed);
+        let forgotten: Vec<String> =
+            handed.map(|(name, _)| name).filter(|name| !next.listeners.contains_key(*name)).cloned().collect();
         self.shared.snapshot.store(Arc::new(next));
         self.shared.telemetry.metrics.config_applied(number, SystemTime::now());
         self.applied.send_replace(number);
@@ -110,6 +115,9 @@ impl Configurator {
             }
         }
         for worker in &self.workers {
+            for name in &forgotten {
+                tell(worker, Command::Unlisten { name: name.clone() });
+            }
             tell(worker, Command::Refresh);
         }
         Ok(())
@@ -119,9 +127,9 @@ impl Configurator {
     fn open_new(&self, next: &Snapshot) -> Result<Vec<Opened>, Vec<Nack>> {
         let new = next.listeners.iter().filter(|(name, _)| !self.bound.contains_key(*name));
         let (mut opened, mut refused) = (Vec::new(), Vec::new());
-        for (name, listener) in new {
+        for (name, listener) in new.filter(|(_, listener)| listener.spec.binding != Binding::Handed) {
             let address = listener.spec.address;
-            match self.open(address) {
+            match self.open(&listener.spec) {
                 Ok(sockets) => opened.push(Opened { name: name.clone(), address, sockets }),
                 Err(error) => {
                     let reason = format!("cannot listen on {address}: {error}");
@@ -138,8 +146,21 @@ impl Configurator {
         Err(refused)
     }
 
-    /// One socket for each worker.
-    fn open(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    /// One socket for each worker. Connections of both families are redirected to a port, so where there is IPv6 it is
+    /// listened on for both.
+    fn open(&self, listener: &Listener) -> io::Result<Vec<TcpListener>> {
+        let address = listener.address;
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+        if listener.binding == Binding::OriginalDestination
+            && address.ip() == Ipv4Addr::UNSPECIFIED
+            && let Ok(sockets) = self.listen(both)
+        {
+            return Ok(sockets);
+        }
+        self.listen(address)
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<Vec<TcpListener>> {
         (0..self.workers.len()).map(|worker| self.sockets.listen(address, worker)).collect()
     }
 
@@ -150,6 +171,12 @@ impl Configurator {
             self.sockets.release(address, number);
         }
     }
+}
+
+/// Where a listener of that name wants a socket.
+fn socket(snapshot: &Snapshot, name: &str) -> Option<SocketAddr> {
+    let spec = &snapshot.listeners.get(name)?.spec;
+    (spec.binding != Binding::Handed).then_some(spec.address)
 }
 
 /// A worker that has ended (it is draining) needs no telling.

@@ -2,9 +2,9 @@
 
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::net::TcpStream;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::{TcpSocket, TcpStream};
+use weft_model::Cluster;
 use weft_model::cluster::Keepalive;
 
 /// Why there is no connection.
@@ -16,23 +16,30 @@ pub(crate) enum ConnectError {
     Handshake(hyper::Error),
 }
 
-/// A TCP connection without Nagle's delay.
-pub(crate) async fn connect(
-    address: SocketAddr,
-    timeout: Duration,
-    keepalive: Option<Keepalive>,
-) -> Result<TcpStream, ConnectError> {
-    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+/// A TCP connection of a cluster, without Nagle's delay.
+pub(crate) async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<TcpStream, ConnectError> {
+    match tokio::time::timeout(cluster.connect_timeout, open(address, &cluster.bind_source)).await {
         Err(_) => Err(ConnectError::Timeout),
         Ok(Err(error)) => Err(ConnectError::Io(error)),
         Ok(Ok(stream)) => {
             stream.set_nodelay(true).map_err(ConnectError::Io)?;
-            if let Some(keepalive) = keepalive {
+            if let Some(keepalive) = cluster.pool.keepalive {
                 SockRef::from(&stream).set_tcp_keepalive(&probes(keepalive)).map_err(ConnectError::Io)?;
             }
             Ok(stream)
         }
     }
+}
+
+/// From the source of the address's family, if there is one.
+async fn open(address: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
+    let Some(source) = sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let bound = socket.bind(SocketAddr::new(*source, 0));
+    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot come from {source}: {error}")))?;
+    socket.connect(address).await
 }
 
 fn probes(keepalive: Keepalive) -> TcpKeepalive {

@@ -1,6 +1,7 @@
 //! One connection from a caller: which chain serves it, and for how long.
 
 use crate::body::Meter;
+use crate::destination::{self, canonical};
 use crate::detect::{self, Protocol};
 use crate::head::{self, Found};
 use crate::quiet::Quiet;
@@ -19,7 +20,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use weft_model::listener::{ApplicationProtocol, Direction, Handler, HttpHandler};
+use weft_model::listener::{ApplicationProtocol, Binding, Direction, Handler, HttpHandler};
 
 /// How long an idle HTTP/1 connection stays open once its end is wanted: a caller may be sending a request in this
 /// very moment, and closing would lose it. Until then each answer says `connection: close`.
@@ -48,7 +49,10 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<LiveListener>,
     pub(crate) chain: Arc<LiveChain>,
     pub(crate) peer: SocketAddr,
+    /// Where it arrived, as its caller sees it: where it was going, if it was redirected here.
     pub(crate) local: SocketAddr,
+    /// Where it was going when it was redirected here.
+    pub(crate) destination: Option<SocketAddr>,
     /// The peer's address as a header says it.
     pub(crate) peer_ip: HeaderValue,
     pub(crate) server_name: Option<String>,
@@ -74,7 +78,19 @@ struct Seen {
 pub(crate) struct Arrival {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    pub(crate) destination: Option<SocketAddr>,
     pub(crate) server_name: Option<String>,
+}
+
+impl Arrival {
+    fn of(stream: &TcpStream, peer: SocketAddr, is_redirected: bool) -> std::io::Result<Arrival> {
+        let destination = if is_redirected { destination::original(stream)? } else { None };
+        let local = match destination {
+            Some(destination) => destination,
+            None => canonical(stream.local_addr()?),
+        };
+        Ok(Arrival { peer: canonical(peer), local, destination, server_name: None })
+    }
 }
 
 impl Connection {
@@ -92,6 +108,7 @@ impl Connection {
             chain: chain.clone(),
             peer: arrival.peer,
             local: arrival.local,
+            destination: arrival.destination,
             peer_ip: peer_ip.expect("an IP address is a header value"),
             server_name: arrival.server_name,
             watch,
@@ -124,7 +141,9 @@ impl Connection {
         match &*known {
             Some((number, table)) if *number == newest => Some(table.clone()),
             _ => {
-                let table = self.worker.table(&self.handler().route_table)?;
+                // One that has gone, because nobody new goes there, serves its last connections to their end.
+                let last = known.as_ref().map(|(_, table)| table.clone());
+                let table = self.worker.table(&self.handler().route_table).or(last)?;
                 *known = Some((newest, table.clone()));
                 Some(table)
             }
@@ -267,8 +286,10 @@ async fn choose_and_serve(
     peer: SocketAddr,
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    let mut arrival = Arrival { peer, local, server_name: None };
+    let is_redirected =
+        worker.shared.settings.node.interception || listener.spec.binding == Binding::OriginalDestination;
+    let mut arrival = Arrival::of(&stream, peer, is_redirected)?;
+    let listener = &receiver(worker, listener, arrival.destination).await;
     let (protocol, ahead) = match listener.detects {
         false => (None, Vec::new()),
         true => match detect::detect(&mut stream, listener.spec.detect_timeout).await? {
@@ -292,6 +313,24 @@ async fn choose_and_serve(
     }
     let http2 = protocol.map(|protocol| protocol == Protocol::Http2);
     handle(worker, listener, chain, wire, arrival, http2).await
+}
+
+/// Who serves a connection: the listener that it was accepted by, or the one of the address that it was going to. Of the many
+/// outbound ones only those are held that somebody has gone to.
+async fn receiver(
+    worker: &Rc<Worker>,
+    listener: &Arc<LiveListener>,
+    destination: Option<SocketAddr>,
+) -> Arc<LiveListener> {
+    let Some(destination) = destination.filter(|_| listener.spec.binding == Binding::OriginalDestination) else {
+        return listener.clone();
+    };
+    if listener.spec.direction == Direction::Outbound {
+        let name = format!("{}_{}", destination.ip(), destination.port());
+        worker.shared.demand.want(&name).await;
+    }
+    let snapshot = worker.snapshot();
+    snapshot.handed.find(listener.spec.direction, destination).unwrap_or(listener).clone()
 }
 
 async fn handle<S>(

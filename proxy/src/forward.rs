@@ -119,11 +119,7 @@ async fn attempts(
     over_http2: bool,
 ) -> Result<Response<Source>, Rejection> {
     loop {
-        if exchange.cluster()?.spec.discovery == Discovery::Forward {
-            pass_through(exchange, parts).await?;
-        } else {
-            exchange.next_attempt()?;
-        }
+        next_attempt(exchange, parts).await?;
         exchange.tell_next_hop(&mut parts.headers);
         let mut body = supply.take();
         let answer = once(exchange, parts, &mut body, over_http2).await;
@@ -231,8 +227,20 @@ fn discard(exchange: &mut Exchange, mut source: Source) {
     }
 }
 
+/// Begins the next try: at an endpoint of the cluster, or where the request or its connection was going.
+pub(crate) async fn next_attempt(
+    exchange: &mut Exchange,
+    parts: &request::Parts,
+) -> Result<Rc<WorkerEndpoint>, Rejection> {
+    match exchange.cluster()?.spec.discovery {
+        Discovery::Forward => pass_through(exchange, parts).await,
+        Discovery::OriginalDestination => exchange.go_on(),
+        Discovery::Eds | Discovery::Static(_) | Discovery::Dns { .. } => exchange.next_attempt(),
+    }
+}
+
 /// The next try goes where the request itself says.
-async fn pass_through(exchange: &mut Exchange, parts: &request::Parts) -> Result<(), Rejection> {
+async fn pass_through(exchange: &mut Exchange, parts: &request::Parts) -> Result<Rc<WorkerEndpoint>, Rejection> {
     let cluster = exchange.cluster()?.clone();
     let host = head::host(parts).unwrap_or_default();
     let address = resolve(host, 80).await?;
@@ -240,8 +248,8 @@ async fn pass_through(exchange: &mut Exchange, parts: &request::Parts) -> Result
         return Err(Rejection::ConnectFailed(format!("{host} is this proxy itself")));
     }
     let host = exchange.connection.worker.passthrough(&cluster, address);
-    exchange.attempt_with(Attempt::passing(host, cluster, Instant::now()));
-    Ok(())
+    exchange.attempt_with(Attempt::passing(host.clone(), cluster, Instant::now()));
+    Ok(host)
 }
 
 /// The address of an authority that no configuration knows.

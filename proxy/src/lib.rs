@@ -6,7 +6,7 @@
 //! swapped whole, and each request is an exchange that writes exactly one record.
 //!
 //! Files are in the order in which a request meets them: `listener` sockets are the workers'
-//! (`worker`), then `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides, by its
+//! (`worker`), then `destination` (where a redirected connection was going), `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides, by its
 //! `plan`), `forward` (does, `attempt` by attempt), `upstream` (lends connections), `connect`, `http1` (speaks to them),
 //! `reply` (what the caller hears), `response`, `recorder`. Beside the way: `live` (what clusters and endpoints remember), `outliers` and
 //! `health_check` (who is judged, and when).
@@ -23,6 +23,7 @@ mod body;
 mod configurator;
 mod connect;
 mod connection;
+mod destination;
 mod detect;
 mod exchange;
 mod fleet;
@@ -73,7 +74,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use telemetry::Telemetry;
 use tokio_util::sync::CancellationToken;
-use weft_xds::client::Client;
+use weft_xds::client::{Client, Demand};
 
 /// One data plane: worker threads that serve what the control plane says.
 pub struct DataPlane {
@@ -118,6 +119,7 @@ impl DataPlane {
             app: health.app.map(|address| listen("the app's probes", address)).transpose()?,
         };
         let shared = Arc::new(Shared::new(settings, telemetry));
+        let demand = shared.demand.clone();
         let fleet = Fleet::start(&shared)?;
         let (drain, ended) = (CancellationToken::new(), CancellationToken::new());
         let inspect = Inspector { shared: shared.clone(), drain: drain.clone(), quit: shutdown.clone() };
@@ -134,7 +136,8 @@ impl DataPlane {
         let held = configurator.lock().held();
         let applied = configurator.lock().applied();
         let node = shared.settings.node.clone();
-        let client = Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone());
+        let client =
+            Client::new(&shared.settings.control_plane, node, shared.settings.state_file.clone()).with_demand(demand);
         let ready = client.ready();
         let control = async {
             tokio::join!(

@@ -10,6 +10,7 @@ use crate::telemetry::flags::{Flag, Flags};
 use crate::upstream::Unavailable;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::fmt;
+use std::net::SocketAddr;
 use weft_model::Origin;
 use weft_model::fault::AbortWith;
 use weft_policy::balance::NoHost;
@@ -119,6 +120,11 @@ impl Rejection {
             ConnectError::Io(error) => Rejection::ConnectFailed(error.to_string()),
             ConnectError::Handshake(error) => Rejection::UpstreamReset(error.to_string()),
         }
+    }
+
+    /// A connection should go on to where it was going, and that is here.
+    pub(crate) fn not_redirected(here: SocketAddr) -> Rejection {
+        Rejection::ConnectFailed(format!("{here} is this proxy itself: the connection was not redirected to it"))
     }
 
     /// There was an HTTP/1 connection, but no answer over it.

@@ -7,12 +7,15 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Notify;
+use weft_xds::client::Demand;
 
 /// Shared by the workers, the configurator and the admin server.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) telemetry: Telemetry,
+    /// Outbound listeners that are held because somebody goes there.
+    pub(crate) demand: Arc<Demand>,
     /// A whole configuration is in service.
     pub(crate) configured: AtomicBool,
     /// Whose endpoints have been checked where that is asked for.
@@ -25,6 +28,14 @@ impl Shared {
     /// With no configuration yet.
     pub(crate) fn new(settings: Settings, telemetry: Telemetry) -> Shared {
         let (configured, warm) = (false.into(), false.into());
-        Shared { settings, snapshot: Arc::default(), telemetry, configured, warm, checked: Notify::new() }
+        Shared {
+            settings,
+            snapshot: Arc::default(),
+            telemetry,
+            demand: Arc::default(),
+            configured,
+            warm,
+            checked: Notify::new(),
+        }
     }
 }

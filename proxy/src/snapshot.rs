@@ -3,6 +3,10 @@
 //! A request keeps the snapshot that it began with, so it never sees half of a change. What did not
 //! change is the same allocation in both, with its counters and connections.
 
+mod handed;
+
+pub(crate) use handed::Handed;
+
 use crate::live::{LiveCluster, Parts};
 use crate::overflow::Overflows;
 use crate::table::{Clusters, Compiled, Limiters, LiveTable};
@@ -25,6 +29,7 @@ pub(crate) struct Snapshot {
     /// Counts the swaps.
     pub(crate) number: u64,
     pub(crate) listeners: BTreeMap<String, Arc<LiveListener>>,
+    pub(crate) handed: Handed,
     pub(crate) tables: HashMap<String, Arc<LiveTable>>,
     pub(crate) clusters: Clusters,
     /// What was compiled, by the resource that it was compiled from.
@@ -85,6 +90,7 @@ impl Snapshot {
         next.build_tables(inputs, previous, &mut refused);
         next.build_secrets(inputs, previous, &mut refused);
         next.build_listeners(inputs, previous);
+        next.handed = Handed::of(&next.listeners);
         (next, refused)
     }
 

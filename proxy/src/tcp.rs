@@ -16,6 +16,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use weft_model::breaker::Priority;
+use weft_model::cluster::Discovery;
 use weft_model::listener::TcpHandler;
 use weft_policy::balance::{Pick, Split};
 use weft_policy::outlier::Outcome;
@@ -59,7 +60,7 @@ pub(crate) async fn proxy(
         traffic: Traffic::default(),
         rejection: None,
     };
-    match open(worker, cluster_name, cluster.as_ref()).await {
+    match open(worker, cluster_name, cluster.as_ref(), &arrival).await {
         Err(rejection) => passage.rejection = Some(rejection),
         Ok((host, upstream, _counted)) => {
             let _in_flight = InFlight::at(&host.endpoint);
@@ -76,8 +77,12 @@ async fn open(
     worker: &Rc<Worker>,
     cluster_name: &str,
     cluster: Option<&Arc<LiveCluster>>,
+    arrival: &Arrival,
 ) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
     let cluster = cluster.ok_or_else(|| Rejection::NoCluster(cluster_name.to_owned()))?;
+    if cluster.spec.discovery == Discovery::OriginalDestination {
+        return go_on(worker, cluster, arrival).await;
+    }
     let mut tried: SmallVec<[usize; MAX_ATTEMPTS]> = SmallVec::new();
     loop {
         let met = |place: usize| tried.contains(&place);
@@ -89,7 +94,7 @@ async fn open(
         };
         cluster.state.called();
         let counted = Counted::take(cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
-        let connected = connect(endpoint.address, cluster.spec.connect_timeout, cluster.spec.pool.keepalive).await;
+        let connected = connect(endpoint.address, &cluster.spec).await;
         let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailed };
         cluster.report(place, outcome, Instant::now(), &mut worker.dice.borrow_mut());
         match connected {
@@ -98,4 +103,18 @@ async fn open(
             Err(_) => tried.push(place),
         }
     }
+}
+
+/// A connection to where the caller's was going.
+async fn go_on(
+    worker: &Rc<Worker>,
+    cluster: &Arc<LiveCluster>,
+    arrival: &Arrival,
+) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
+    let address = arrival.destination.ok_or_else(|| Rejection::not_redirected(arrival.local))?;
+    let host = worker.passthrough(cluster, address);
+    cluster.state.called();
+    let counted = Counted::take(cluster, &host.endpoint, Priority::Default).map_err(Rejection::Overflow)?;
+    let stream = connect(address, &cluster.spec).await.map_err(Rejection::not_connected)?;
+    Ok((host, stream, counted))
 }

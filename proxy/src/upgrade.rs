@@ -4,7 +4,7 @@ use crate::attempt::Attempt;
 use crate::body::RequestBody;
 use crate::connect::connect as connect_to;
 use crate::exchange::{Exchange, Failure, Verdict};
-use crate::forward::{prepare, resolve};
+use crate::forward::{next_attempt, prepare, resolve};
 use crate::head;
 use crate::http1::Lease;
 use crate::live::LiveCluster;
@@ -65,7 +65,7 @@ pub(crate) async fn forward(
     }
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, upgrade.protocol.clone());
-    let (host, cluster) = match (exchange.next_attempt(), exchange.cluster()) {
+    let (host, cluster) = match (next_attempt(&mut exchange, &parts).await, exchange.cluster()) {
         (Ok(host), Ok(cluster)) => (host, cluster.clone()),
         (Err(rejection), _) | (_, Err(rejection)) => return refuse(exchange, rejection),
     };
@@ -134,11 +134,11 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStr
                 exchange.attempt_with(Attempt::passing(host.clone(), cluster.clone(), Instant::now()));
                 host
             }
+            Discovery::OriginalDestination => exchange.go_on()?,
             _ => exchange.next_attempt()?,
         };
         let counted = Counted::take(&cluster, &host.endpoint, exchange.priority()).map_err(Rejection::Overflow)?;
-        let spec = &cluster.spec;
-        let failure = match connect_to(host.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await {
+        let failure = match connect_to(host.endpoint.address, &cluster.spec).await {
             Ok(stream) => return Ok((stream, counted)),
             Err(error) => Failure { rejection: Rejection::not_connected(error), unsent: true },
         };

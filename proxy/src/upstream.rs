@@ -224,7 +224,7 @@ impl Pool {
 
     async fn connect(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Box<Lease>, Unavailable> {
         let spec = &wanted.cluster.spec;
-        let stream = connect(wanted.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await;
+        let stream = connect(wanted.endpoint.address, spec).await;
         let stream = stream.inspect_err(|_| self.counter.failed())?;
         Ok(Box::new(Lease::new(stream, counted.opened(&self.counter), Instant::now())))
     }
@@ -297,7 +297,7 @@ impl Pool {
 
     async fn share(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Stream, Unavailable> {
         let spec = &wanted.cluster.spec;
-        let socket = connect(wanted.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await;
+        let socket = connect(wanted.endpoint.address, spec).await;
         let socket = socket.inspect_err(|_| self.counter.failed())?;
         let mut builder = http2::Builder::new(Local);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);

@@ -55,7 +55,7 @@ pub(crate) struct Worker {
     pub(crate) telemetry: Recorder,
     current: RefCell<View>,
     endpoints: RefCell<HashMap<EndpointId, Rc<WorkerEndpoint>, BuildHasherDefault<IdHasher>>>,
-    passthrough: RefCell<HashMap<SocketAddr, Rc<WorkerEndpoint>>>,
+    passthrough: RefCell<HashMap<(usize, SocketAddr), Rc<WorkerEndpoint>>>,
     connections: RefCell<Vec<Weak<Connection>>>,
     listening: RefCell<BTreeMap<String, CancellationToken>>,
     /// Connections being served.
@@ -254,13 +254,15 @@ impl Worker {
         known.clone()
     }
 
-    /// This worker's connections to an address that only the request names.
+    /// This worker's connections to an address that only the request, or its connection, names.
     pub(crate) fn passthrough(&self, cluster: &Arc<LiveCluster>, address: SocketAddr) -> Rc<WorkerEndpoint> {
         let mut known = self.passthrough.borrow_mut();
-        if known.len() >= MAX_PASSTHROUGH && !known.contains_key(&address) {
+        // A cluster's state outlives its edits, and this map's entries keep it: its place is the cluster's identity.
+        let key = (Arc::as_ptr(&cluster.state).addr(), address);
+        if known.len() >= MAX_PASSTHROUGH && !known.contains_key(&key) {
             known.retain(|_, endpoint| Rc::strong_count(endpoint) > 1);
         }
-        let made = known.entry(address).or_insert_with(|| {
+        let made = known.entry(key).or_insert_with(|| {
             WorkerEndpoint::new(cluster, &Arc::new(LiveEndpoint::at(address, Instant::now())), &self.telemetry)
         });
         made.clone()
@@ -300,6 +302,15 @@ impl Worker {
                 known.endpoint.workload == endpoint.workload
             }
         });
+        self.passthrough.borrow_mut().retain(|_, known| {
+            let mut cluster = known.cluster.borrow_mut();
+            let newest = snapshot.clusters.get(&cluster.spec.name);
+            let same = newest.filter(|newest| Arc::ptr_eq(&newest.state, &cluster.state));
+            same.is_some_and(|newest| {
+                *cluster = newest.clone();
+                true
+            })
+        });
     }
 
     pub(crate) fn register(&self, connection: &Rc<Connection>) {
@@ -320,7 +331,10 @@ impl Worker {
     /// Looks at every connection now and then, so that none needs a timer of its own.
     async fn sweep(self: Rc<Self>) {
         loop {
-            if self.connections.borrow().is_empty() && self.endpoints.borrow().is_empty() {
+            if self.connections.borrow().is_empty()
+                && self.endpoints.borrow().is_empty()
+                && self.passthrough.borrow().is_empty()
+            {
                 self.wake_sweeper.notified().await;
             }
             tokio::time::sleep(SWEEP_EVERY).await;

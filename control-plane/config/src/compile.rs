@@ -14,6 +14,7 @@ pub(crate) mod backend;
 pub(crate) mod backend_policies;
 pub(crate) mod backend_tls;
 pub(crate) mod certificate;
+mod chains;
 mod clusters;
 pub(crate) mod destination;
 pub(crate) mod gateway;
@@ -28,6 +29,7 @@ mod policy;
 mod precedence;
 mod protocol;
 mod rate_limits;
+mod redirected;
 mod resilience;
 mod retry;
 pub(crate) mod rules;
@@ -140,12 +142,13 @@ impl Mesh {
     fn for_sidecar(&self, node: &Node) -> Vec<Resource> {
         let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
         let mut resources = inbound::resources(&self.index, node);
-        resources.push(Resource::Listener(outbound::listener(node.address)));
-        let mut table = outbound.table_for(&node.labels);
-        outbound.affinities.apply(&mut table);
-        retry::fill_in(&mut table);
-        resources.push(Resource::RouteTable(table));
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
+        if node.interception {
+            resources.extend(redirected::inbound());
+            resources.extend(redirected::outbound(outbound, node));
+        } else {
+            resources.extend(outbound.explicit(node));
+        }
         let near: BTreeMap<String, Endpoints> = upstreams::of_caller(&self.index, &node.namespace)
             .iter()
             .filter(|upstream| upstream.has_endpoints())

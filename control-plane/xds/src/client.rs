@@ -6,15 +6,18 @@
 //! (a file remembers).
 //!
 //! Clusters and listeners are asked for by wildcard; endpoints, secrets and route tables by the names that
-//! those refer to. What is no longer referred to is forgotten.
+//! those refer to. What is no longer referred to is forgotten. A sidecar whose workload's connections are redirected to it asks for
+//! outbound listeners as they are wanted ([`Demand`]), and for clusters by name too.
 
 mod backoff;
+mod demand;
 mod disk;
 mod held;
 mod replica;
 #[cfg(test)]
 mod tests;
 
+pub use demand::Demand;
 pub use held::Held;
 
 use crate::MAX_MESSAGE_BYTES;
@@ -24,6 +27,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use replica::{Replica, Saved};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,13 +67,20 @@ pub struct Client {
     node: Node,
     state_file: Option<PathBuf>,
     ready: watch::Sender<bool>,
+    demand: Arc<Demand>,
 }
 
 impl Client {
     /// `control_plane` is `host:port` or an `http://` URL. The state file is written whenever something changed; it
     /// holds private keys, and only its owner may read it.
     pub fn new(control_plane: impl Into<String>, node: Node, state_file: Option<PathBuf>) -> Self {
-        Client { control_plane: control_plane.into(), node, state_file, ready: watch::Sender::new(false) }
+        let (ready, demand) = (watch::Sender::new(false), Arc::default());
+        Client { control_plane: control_plane.into(), node, state_file, ready, demand }
+    }
+
+    /// Asks for what is wanted here, as far as its node is one that asks on demand.
+    pub fn with_demand(self, demand: Arc<Demand>) -> Self {
+        Client { demand, ..self }
     }
 
     /// Turns true once a whole configuration was applied: from disk, or when the control plane has said all that was asked for.
@@ -83,6 +94,8 @@ impl Client {
         let mut replica = Replica::new(&self.node);
         if let Some(saved) = disk.as_ref().and_then(Disk::load) {
             let restored = replica.restore(saved, &mut sink);
+            self.demand.restore(replica.wanted_before().into_iter());
+            replica.demand(self.demand.wanted(), &mut sink);
             tracing::info!(resources = restored, "serving the last good configuration from disk");
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, restored > 0 || *ready) && *ready);
         }
@@ -105,6 +118,7 @@ impl Client {
         loop {
             let opened = tokio::time::Instant::now();
             let (heard, why) = self.converse(replica, sink, saves).await;
+            self.demand.disconnected();
             if heard {
                 backoff.succeeded(opened.elapsed());
             }
@@ -142,16 +156,26 @@ impl Client {
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (requests, queue) = mpsc::channel(REQUESTS);
+        replica.demand(self.demand.wanted(), sink);
         if !send(&requests, replica.open()).await {
             return Ok(());
         }
         let stream = service.delta_aggregated_resources(ReceiverStream::new(queue)).await;
         let mut responses = stream.map_err(Failure::Stream)?.into_inner();
         tracing::info!(control_plane = self.control_plane, "connected");
-        while let Some(response) = responses.message().await.map_err(Failure::Stream)? {
-            *heard = true;
-            let answers = replica.receive(response, sink);
+        loop {
+            let answers = tokio::select! {
+                response = responses.message() => {
+                    let Some(response) = response.map_err(Failure::Stream)? else { break };
+                    *heard = true;
+                    replica.receive(response, sink)
+                }
+                () = self.demand.changed() => replica.demand(self.demand.wanted(), sink),
+            };
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, replica.is_complete() || *ready) && *ready);
+            if let Some(names) = replica.spoken_of() {
+                self.demand.answer(names);
+            }
             saves.send_replace(Some(replica.saved()));
             if !send(&requests, answers).await {
                 break;

@@ -2,6 +2,7 @@
 
 use super::Exchange;
 use crate::attempt::{Attempt, grpc_status};
+use crate::connection::Connection;
 use crate::head;
 use crate::live::{Counts, LiveCluster};
 use crate::plan::{UNSENT_ATTEMPTS, clock};
@@ -113,6 +114,16 @@ impl Exchange {
     }
 
     /// Begins a try.
+    /// The next try goes where the caller's connection was going.
+    pub(crate) fn go_on(&mut self) -> Result<Rc<WorkerEndpoint>, Rejection> {
+        let cluster = self.cluster()?.clone();
+        let Connection { worker, destination, local, .. } = &*self.connection;
+        let address = destination.ok_or_else(|| Rejection::not_redirected(*local))?;
+        let host = worker.passthrough(&cluster, address);
+        self.attempt_with(Attempt::passing(host.clone(), cluster, Instant::now()));
+        Ok(host)
+    }
+
     pub(crate) fn attempt_with(&mut self, mut attempt: Attempt) {
         // A retry's share of the budget is held until it ends.
         attempt.retry = self.attempt.take().and_then(|mut before| before.retry.take());

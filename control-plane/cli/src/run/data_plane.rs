@@ -2,6 +2,7 @@
 
 use super::{duration, until_signal};
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -18,11 +19,13 @@ use weft_proxy::{AccessLog, Bind, DataPlane, Settings};
 /// Run the sidecar of one workload
 ///
 /// Inbound it listens on the pod's address at the ports that Services name and passes on to the
-/// app; outbound it is an explicit HTTP proxy on port 15001 of the pod's address.
+/// app; outbound it is an explicit HTTP proxy on port 15001 of the pod's address. With --intercept
+/// it takes what is redirected to it instead.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   weft proxy --pod order-0 --workload order --label app=order --address 127.0.1.2 --app-address 127.0.2.2
-  weft proxy --pod order-0 --workload order --address 10.0.0.7 --access-log off --workers 1")]
+  weft proxy --pod order-0 --workload order --address 10.0.0.7 --access-log off --workers 1
+  weft proxy --pod order-0 --workload order --address 10.0.0.7 --intercept")]
 pub(crate) struct ProxyArgs {
     /// The pod's name.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
@@ -38,6 +41,10 @@ pub(crate) struct ProxyArgs {
     /// Where the app listens, at the same ports; by default 127.0.0.1.
     #[arg(long, env = "WEFT_APP_ADDRESS", value_name = "IP")]
     app_address: Option<IpAddr>,
+    /// The pod's connections are redirected here (ports 15001 out, 15006 in), and the app knows of no
+    /// proxy. Run as user 1337, whose own connections are let through.
+    #[arg(long, env = "WEFT_INTERCEPT", value_parser = FalseyValueParser::new())]
+    intercept: bool,
     /// A label of the pod, by which Services find it; may be given more than once.
     #[arg(long = "label", env = "POD_LABELS", value_delimiter = ',', value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
@@ -170,7 +177,7 @@ impl ProxyArgs {
             namespace: self.namespace,
             labels: self.labels.into_iter().collect(),
             app_address: self.app_address,
-            interception: false,
+            interception: self.intercept,
             locality: Default::default(),
         };
         self.data_plane.settings(node)

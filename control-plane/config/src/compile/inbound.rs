@@ -1,31 +1,23 @@
 //! What comes to a sidecar's own workload: a listener for each port that a Service sends to, and the program behind it.
 
+use super::chains::{DETECT_TIMEOUT, by_protocol};
 use super::clusters::{first_ip, identity, origin, port_protocol, slice_port};
 use super::index::Index;
 use super::outbound::{tcp_ports, to_cluster};
 use super::protocol::PortProtocol;
+use super::redirected::INBOUND_SOURCES;
 use super::traffic::Policy;
 use super::{policy, rate_limits};
 use crate::Object;
 use crate::kinds::{PortRef, ServicePort};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 use weft_model::cluster::Discovery;
 use weft_model::endpoint::Workload;
-use weft_model::listener::{
-    ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TcpHandler,
-};
+use weft_model::listener::{Binding, Direction};
 use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Route, VirtualHost};
 use weft_model::{Cluster, Endpoint, Listener, Node, Resource, RouteTable};
-
-/// How long a caller may stay silent on a port of unknown protocol before it is taken for one that waits for the server to
-/// speak. Long enough for a slow client's first byte, short enough for people not to notice a database.
-const DETECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Istio's default of `connectionPool.tcp.idleTimeout`.
-const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Everything inbound of one node.
 pub(crate) fn resources(index: &Index, node: &Node) -> Vec<Resource> {
@@ -90,8 +82,13 @@ fn of_port(
     let name = format!("inbound|{number}||");
     let protocol = port_protocol(port);
     let app = SocketAddr::new(node.app_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), number);
+    let (discovery, bind_source) = match node.interception {
+        true => (Discovery::OriginalDestination, INBOUND_SOURCES.to_vec()),
+        false => (Discovery::Static(vec![endpoint(node, app)]), Vec::new()),
+    };
     let mut cluster = Cluster {
-        discovery: Discovery::Static(vec![endpoint(node, app)]),
+        discovery,
+        bind_source,
         protocol: protocol.upstream(true),
         service: identity(object),
         origin: origin(object, ""),
@@ -103,32 +100,16 @@ fn of_port(
         policy::connections(pool, protocol, &mut cluster);
         cluster.origin = origin(rule, "");
     }
-    let tcp_idle = pool.and_then(|pool| pool.tcp.idle_timeout).unwrap_or(TCP_IDLE_TIMEOUT);
-    let idle_timeout = Some(tcp_idle).filter(|timeout| !timeout.is_zero());
-    let http = FilterChain {
-        name: "http".into(),
-        matches: ChainMatch::default(),
-        tls: None,
-        handler: Handler::Http(HttpHandler::new(&name)),
-    };
-    let tcp = FilterChain {
-        name: "tcp".into(),
-        matches: ChainMatch::default(),
-        tls: None,
-        handler: Handler::Tcp(TcpHandler::to(&name, idle_timeout)),
-    };
-    let chains = match protocol {
-        PortProtocol::Http | PortProtocol::Http2 => vec![http],
-        PortProtocol::Tcp => vec![tcp],
-        PortProtocol::Unknown => {
-            let detected = ChainMatch { application: Some(ApplicationProtocol::Http), ..ChainMatch::default() };
-            vec![FilterChain { matches: detected, ..http }, tcp]
-        }
+    let chains = by_protocol(protocol, &name, &name, pool.and_then(|pool| pool.tcp.idle_timeout));
+    // Redirected connections come for any address of the pod.
+    let (at, binding) = match node.interception {
+        true => (Ipv4Addr::UNSPECIFIED.into(), Binding::Handed),
+        false => (node.address, Binding::Socket),
     };
     let listener = Listener {
         name: format!("inbound|{number}"),
-        address: SocketAddr::new(node.address, number),
-        binding: Binding::Socket,
+        address: SocketAddr::new(at, number),
+        binding,
         direction: Direction::Inbound,
         chains,
         detect_timeout: Some(DETECT_TIMEOUT),

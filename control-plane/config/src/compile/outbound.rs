@@ -11,6 +11,8 @@ use super::clusters::origin;
 use super::gateway::RouteOf;
 use super::index::{CLUSTER_DOMAIN, Index, cluster_name, full_name};
 use super::precedence::Rank;
+use super::redirected::Front;
+use super::retry;
 use super::upstreams::{Upstream, of_service};
 use super::virtual_services::{ForCaller, Listening, Merged, MeshHosts, service_of};
 use crate::kinds::{Labels, ParentRef, Service, ServicePort, Transport};
@@ -22,7 +24,7 @@ use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
-use weft_model::{Cluster, Endpoints, Listener, Origin, RouteTable};
+use weft_model::{Cluster, Endpoints, Listener, Node, Origin, Resource, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
 pub(crate) const PORT: u16 = 15001;
@@ -43,6 +45,8 @@ pub(crate) struct Outbound {
     pub(crate) endpoints: Vec<Arc<Endpoints>>,
     /// For the table's routes, whoever they are for.
     pub(crate) affinities: Affinities,
+    /// The same, for those whose connections are redirected.
+    pub(crate) fronts: Vec<Front>,
     /// For a caller without labels.
     table: RouteTable,
     /// The virtual hosts, by their place in the table, whose routes depend on the caller's labels.
@@ -50,8 +54,27 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
+    /// What only an explicit proxy holds: its listener, and one table for all hosts.
+    pub(crate) fn explicit(&self, node: &Node) -> Vec<Resource> {
+        let mut table = self.table_for(&node.labels);
+        self.affinities.apply(&mut table);
+        retry::fill_in(&mut table);
+        let passthrough = Cluster::new(PASSTHROUGH);
+        let passthrough = Cluster { discovery: Discovery::Forward, protocol: Protocol::Downstream, ..passthrough };
+        vec![Resource::Cluster(passthrough), Resource::Listener(listener(node.address)), Resource::RouteTable(table)]
+    }
+
+    /// The routes of one virtual host for a caller.
+    pub(crate) fn routes_of(&self, host: usize, labels: &Labels) -> Vec<Route> {
+        let by_caller = self.by_caller.iter().find(|(at, _)| *at == host);
+        match by_caller {
+            Some((_, choice)) => choice.routes(labels),
+            None => self.table.virtual_hosts[host].routes.clone(),
+        }
+    }
+
     /// The routes of one caller.
-    pub(crate) fn table_for(&self, labels: &Labels) -> RouteTable {
+    fn table_for(&self, labels: &Labels) -> RouteTable {
         let mut table = self.table.clone();
         for (at, choice) in &self.by_caller {
             table.virtual_hosts[*at].routes = choice.routes(labels);
@@ -115,7 +138,7 @@ pub(crate) fn mesh_routes(index: &Index) -> MeshRoutes<'_> {
     routes
 }
 
-pub(crate) fn listener(address: IpAddr) -> Listener {
+fn listener(address: IpAddr) -> Listener {
     let mut handler = HttpHandler::new(TABLE);
     handler.upgrades = vec!["websocket".into(), "CONNECT".into()];
     Listener {
@@ -144,6 +167,7 @@ pub(crate) fn outbound(
         clusters: Vec::new(),
         endpoints: Vec::new(),
         affinities: Affinities::new(index, namespace),
+        fronts: Vec::new(),
         table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() },
         by_caller: Vec::new(),
     };
@@ -159,13 +183,13 @@ pub(crate) fn outbound(
                 virtual_service: routes_of(virtual_service, index, namespace, port.port, &outbound.affinities),
                 default: Some(to_service("default")),
             };
+            let host = outbound.table.virtual_hosts.len();
+            outbound.fronts.push(Front::new(index, namespace, (object, service), port, host));
             let name = format!("{}:{}", full_name(&object.key), port.port);
             outbound.add(name, domains(&object.key, service, port, namespace), choice);
         }
     }
     add_other_hosts(&mut outbound, index, namespace, hosts);
-    let passthrough = Cluster::new(PASSTHROUGH);
-    outbound.clusters.push(Cluster { discovery: Discovery::Forward, protocol: Protocol::Downstream, ..passthrough });
     outbound.table.virtual_hosts.push(VirtualHost {
         name: "allow_any".into(),
         domains: vec!["*".into()],

@@ -8,6 +8,7 @@ mod inbound;
 mod locality;
 mod outbound;
 mod policies;
+mod redirected;
 mod retries;
 mod rules;
 mod subsets;

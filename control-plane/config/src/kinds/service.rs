@@ -2,8 +2,9 @@
 
 use super::{Labels, PortRef, Transport};
 use crate::Place;
-use crate::read::{Cursor, Fields, boolean, label, one_of, port, port_ref, subdomain, text, texts, transport};
+use crate::read::{Cursor, Fields, boolean, ip, label, one_of, port, port_ref, subdomain, text, texts, transport};
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -13,6 +14,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `clusterIP: None`: clients see the pods' own addresses.
     pub headless: bool,
+    /// Its virtual addresses: one, or one of each family.
+    pub cluster_ips: Vec<IpAddr>,
     pub publish_not_ready_addresses: bool,
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn read_service(f: &mut Fields<'_>) -> Option<Service> {
 }
 
 fn spec(f: &mut Fields<'_>) -> Option<Service> {
-    f.skip(&["clusterIPs", "externalIPs", "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy"]);
+    f.skip(&["externalIPs", "externalTrafficPolicy", "healthCheckNodePort", "internalTrafficPolicy"]);
     f.skip(&["ipFamilies", "ipFamilyPolicy", "loadBalancerIP", "loadBalancerSourceRanges", "loadBalancerClass"]);
     f.skip(&["allocateLoadBalancerNodePorts", "trafficDistribution", "topologyKeys", "sessionAffinityConfig"]);
     let external_name = f.opt("externalName", subdomain);
@@ -64,8 +67,14 @@ fn spec(f: &mut Fields<'_>) -> Option<Service> {
     if let Some("ClientIP") = f.opt("sessionAffinity", one_of(&["None", "ClientIP"].map(|kind| (kind, kind)))) {
         f.not_acted_on("sessionAffinity");
     }
+    let written = f.list("clusterIPs", 0..=2, cluster_ip).into_iter().chain(f.opt("clusterIP", cluster_ip));
+    let written: Vec<ClusterIp> = written.collect();
+    let mut cluster_ips: Vec<IpAddr> = written.iter().filter_map(ClusterIp::address).collect();
+    cluster_ips.sort_unstable();
+    cluster_ips.dedup();
     let service = Service {
-        headless: f.opt("clusterIP", text).is_some_and(|address| address == "None"),
+        headless: written.contains(&ClusterIp::None),
+        cluster_ips,
         selector: f.opt("selector", texts).unwrap_or_default(),
         ports: f.list("ports", 0..=usize::MAX, port_of_service),
         publish_not_ready_addresses: f.opt("publishNotReadyAddresses", boolean).unwrap_or_default(),
@@ -73,6 +82,32 @@ fn spec(f: &mut Fields<'_>) -> Option<Service> {
     };
     check_ports(f, &service);
     Some(service)
+}
+
+/// What stands in `clusterIP` and `clusterIPs`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClusterIp {
+    At(IpAddr),
+    None,
+    /// The cluster will choose.
+    Open,
+}
+
+impl ClusterIp {
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            ClusterIp::At(address) => Some(*address),
+            ClusterIp::None | ClusterIp::Open => None,
+        }
+    }
+}
+
+fn cluster_ip(at: &Cursor<'_>) -> Option<ClusterIp> {
+    match text(at)?.as_str() {
+        "None" => Some(ClusterIp::None),
+        "" => Some(ClusterIp::Open),
+        _ => ip(at).map(ClusterIp::At),
+    }
 }
 
 fn port_of_service(at: &Cursor<'_>) -> Option<ServicePort> {

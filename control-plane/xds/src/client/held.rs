@@ -100,7 +100,7 @@ impl Held {
                     Handler::Tcp(tcp) => tcp.clusters.as_slice(),
                     Handler::Http(_) => &[],
                 });
-                tcp.map(|cluster| cluster.name.as_str()).chain(self.targets()).collect()
+                tcp.map(|cluster| cluster.name.as_str()).chain(self.route_tables().flat_map(targets)).collect()
             }
             Kind::Endpoints => {
                 let by_eds = self.clusters().filter(|cluster| cluster.discovery == Discovery::Eds);
@@ -120,23 +120,6 @@ impl Held {
         }
     }
 
-    /// The clusters that routes name.
-    fn targets(&self) -> impl Iterator<Item = &str> {
-        let hosts = self.route_tables().flat_map(|table| &table.virtual_hosts);
-        let forwards = hosts.flat_map(|host| &host.routes).filter_map(|route| match &route.action {
-            Action::Forward(forward) => Some(forward),
-            Action::Redirect(_) | Action::Respond(_) => None,
-        });
-        let targets = forwards.flat_map(|forward| {
-            let backends = forward.backends.iter().map(|backend| &backend.target);
-            backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
-        });
-        targets.filter_map(|target| match target {
-            Target::Cluster(name) => Some(name.as_str()),
-            Target::Invalid { .. } => None,
-        })
-    }
-
     pub(super) fn set(&mut self, kind: Kind, name: &str, resource: Option<Arc<Resource>>) {
         let map = Arc::make_mut(&mut self.kinds[kind]);
         match resource {
@@ -144,4 +127,21 @@ impl Held {
             None => map.remove(name),
         };
     }
+}
+
+/// The clusters that a table's routes name.
+pub(super) fn targets(table: &RouteTable) -> impl Iterator<Item = &str> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let forwards = routes.filter_map(|route| match &route.action {
+        Action::Forward(forward) => Some(forward),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    });
+    let targets = forwards.flat_map(|forward| {
+        let backends = forward.backends.iter().map(|backend| &backend.target);
+        backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
+    });
+    targets.filter_map(|target| match target {
+        Target::Cluster(name) => Some(name.as_str()),
+        Target::Invalid { .. } => None,
+    })
 }

@@ -15,11 +15,22 @@ use weft_model::{Kind, Node, Resource};
 
 /// gRPC's `INVALID_ARGUMENT`.
 const INVALID_ARGUMENT: i32 = 3;
+mod deferred;
+mod on_demand;
+
 /// How often a sink may change its mind about one response.
 const MAX_ROUNDS: usize = 8;
 /// Kinds that are asked for by name, and the kind that refers to them.
-const NAMED: [(Kind, Kind); 3] =
-    [(Kind::Endpoints, Kind::Cluster), (Kind::Secret, Kind::Listener), (Kind::RouteTable, Kind::Listener)];
+const NAMED: &[(Kind, Kind)] =
+    &[(Kind::Secret, Kind::Listener), (Kind::RouteTable, Kind::Listener), (Kind::Endpoints, Kind::Cluster)];
+/// The same for who asks on demand. What is let go of is followed in this order.
+const NAMED_ON_DEMAND: &[(Kind, Kind)] = &[
+    (Kind::Secret, Kind::Listener),
+    (Kind::RouteTable, Kind::Listener),
+    (Kind::Cluster, Kind::Listener),
+    (Kind::Cluster, Kind::RouteTable),
+    (Kind::Endpoints, Kind::Cluster),
+];
 
 /// A resource as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +50,10 @@ pub(super) struct Replica {
     /// Asked for, and said not to exist.
     absent: PerKind<BTreeSet<String>>,
     answered: PerKind<bool>,
+    /// `None`: all listeners and clusters are held. Otherwise these listeners and what is of use to every node, and clusters by name.
+    demanded: Option<BTreeSet<String>>,
+    /// Tables that wait for clusters, see [`deferred`].
+    deferred: BTreeMap<String, Change>,
 }
 
 #[derive(Clone, Default)]
@@ -62,7 +77,13 @@ impl Replica {
             subscribed: PerKind::default(),
             absent: PerKind::default(),
             answered: PerKind::default(),
+            demanded: wire::node::asks_on_demand(node).then(BTreeSet::new),
+            deferred: BTreeMap::new(),
         }
+    }
+
+    fn named(&self) -> &'static [(Kind, Kind)] {
+        if self.demanded.is_some() { NAMED_ON_DEMAND } else { NAMED }
     }
 
     /// Takes what was saved, and gives it to the sink. How many resources that was.
@@ -89,10 +110,18 @@ impl Replica {
         self.subscribed = PerKind::default();
         self.absent = PerKind::default();
         self.answered = PerKind::default();
-        let mut requests = vec![self.first(Kind::Cluster), self.first(Kind::Listener)];
+        let mut listeners = self.first(Kind::Listener);
+        let mut requests = match &self.demanded {
+            None => vec![self.first(Kind::Cluster), listeners],
+            Some(names) => {
+                listeners.resource_names_subscribe = std::iter::once("*".into()).chain(names.iter().cloned()).collect();
+                self.subscribed[Kind::Listener] = names.clone();
+                vec![listeners]
+            }
+        };
         requests[0].node = Some(self.node.clone());
-        for (kind, _) in NAMED {
-            requests.extend(self.resubscribe(kind));
+        for (kind, _) in self.named() {
+            requests.extend(self.resubscribe(*kind));
         }
         requests
     }
@@ -126,20 +155,31 @@ impl Replica {
         for change in changes.iter().filter(|change| change.value.is_some()) {
             self.absent[kind].remove(&change.name);
         }
-        nacks.extend(self.apply(changes, sink));
-        let mut requests = vec![answer(type_url, nonce, &nacks)];
-        for (named, _) in NAMED.into_iter().filter(|(_, by)| *by == kind) {
-            requests.extend(self.resubscribe(named));
+        let changes = if self.demanded.is_some() { self.defer(changes) } else { changes };
+        for nack in self.apply(changes, sink) {
+            match nack.kind == kind {
+                true => nacks.push(nack),
+                false => tracing::warn!("{} \"{}\" cannot be used: {}", nack.kind, nack.name, nack.reason),
+            }
         }
+        let mut requests = vec![answer(type_url, nonce, &nacks)];
+        requests.extend(self.follow());
         requests
+    }
+
+    /// Asks for whatever is referred to by now.
+    fn follow(&mut self) -> Vec<discovery::DeltaDiscoveryRequest> {
+        let kinds = self.named().iter().map(|(kind, _)| *kind);
+        kinds.filter_map(|kind| self.resubscribe(kind)).collect()
     }
 
     /// Whether everything that was asked for was answered.
     pub(super) fn is_complete(&self) -> bool {
         let known =
             |kind: Kind, name: &str| self.state.held.get(kind, name).is_some() || self.absent[kind].contains(name);
-        let named = NAMED.iter().all(|(kind, _)| self.subscribed[*kind].iter().all(|name| known(*kind, name)));
-        self.answered[Kind::Cluster] && self.answered[Kind::Listener] && named
+        let named = Kind::ALL.into_iter().all(|kind| self.subscribed[kind].iter().all(|name| known(kind, name)));
+        let clusters = self.answered[Kind::Cluster] || self.demanded.is_some();
+        clusters && self.answered[Kind::Listener] && named && self.deferred.is_empty()
     }
 
     pub(super) fn saved(&self) -> Saved {
@@ -169,7 +209,7 @@ impl Replica {
         let mut refused: Vec<Nack> = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let good = changes.iter().filter(|change| !is_among(change, &refused));
-            let next = self.state.with(good);
+            let next = self.state.with(good, self.named(), &deferred::targets(&self.deferred));
             let Err(nacks) = sink.apply(&next.held) else {
                 self.state = next;
                 return refused;
@@ -219,9 +259,14 @@ impl Replica {
 
     /// Asks for what is referred to now, and no longer for what is not.
     fn resubscribe(&mut self, kind: Kind) -> Option<discovery::DeltaDiscoveryRequest> {
-        let wanted: BTreeSet<String> = self.state.held.referred(kind).into_iter().map(String::from).collect();
+        let mut wanted: BTreeSet<String> = self.state.held.referred(kind).into_iter().map(String::from).collect();
+        match (kind, &self.demanded) {
+            (Kind::Listener, Some(names)) => wanted = names.clone(),
+            (Kind::Cluster, Some(_)) => wanted.extend(deferred::targets(&self.deferred)),
+            _ => {}
+        }
         let subscribed = &self.subscribed[kind];
-        let opens = subscribed.is_empty() && !self.answered[kind];
+        let opens = kind != Kind::Listener && subscribed.is_empty() && !self.answered[kind];
         let subscribe: Vec<String> = wanted.difference(subscribed).cloned().collect();
         let unsubscribe: Vec<String> = subscribed.difference(&wanted).cloned().collect();
         if subscribe.is_empty() && unsubscribe.is_empty() {
@@ -241,7 +286,12 @@ impl Replica {
 
 impl State {
     /// This state with these changes, without what nothing refers to any more.
-    fn with<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> State {
+    fn with<'a>(
+        &self,
+        changes: impl Iterator<Item = &'a Change>,
+        named: &[(Kind, Kind)],
+        awaited: &BTreeSet<String>,
+    ) -> State {
         let mut next = self.clone();
         let mut touched: PerKind<bool> = PerKind::default();
         for Change { kind, name, value } in changes {
@@ -253,13 +303,16 @@ impl State {
                 None => stored.remove(name),
             };
         }
-        for (kind, by) in NAMED {
+        for (kind, by) in named.iter().copied() {
             if !touched[kind] && !touched[by] {
                 continue;
             }
             let referred = next.held.referred(kind);
-            let unused = next.held.iter(kind).map(|(name, _)| name).filter(|name| !referred.contains(name));
-            let unused: Vec<String> = unused.map(String::from).collect();
+            let is_unused =
+                |name: &&str| !referred.contains(name) && !(kind == Kind::Cluster && awaited.contains(*name));
+            let unused: Vec<String> =
+                next.held.iter(kind).map(|(name, _)| name).filter(is_unused).map(String::from).collect();
+            touched[kind] |= !unused.is_empty();
             for name in unused {
                 next.held.set(kind, &name, None);
                 Arc::make_mut(&mut next.stored[kind]).remove(&name);

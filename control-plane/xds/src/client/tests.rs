@@ -95,3 +95,5 @@ fn when_the_blamed_did_not_change_the_whole_response_is_refused_and_says_why() {
     assert!(message.contains("b: with this change, the data plane refuses CDS c: is too slow"), "{message}");
     assert_eq!(obeyed(&sink), [("a", 1), ("b", 1), ("c", 1)]);
 }
+
+mod on_demand;

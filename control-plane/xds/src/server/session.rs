@@ -34,6 +34,12 @@ impl Session {
         Session { wanted, kinds, patience, warming: BTreeSet::new(), warm_by: None, settled_by: None }
     }
 
+    /// The client asks by name for what is of use only to some.
+    pub(super) fn on_demand(mut self) -> Self {
+        self.kinds[Kind::Listener].on_demand();
+        self
+    }
+
     /// The kind it was about, and the client's answer to a response if it was one. A type that is not ours is left unanswered.
     pub(super) fn receive(&mut self, request: DeltaDiscoveryRequest) -> Result<Option<(Kind, Answer)>, Refused> {
         let Some(kind) = wire::kind(&request.type_url) else { return Ok(None) };

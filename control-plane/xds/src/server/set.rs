@@ -5,6 +5,7 @@ use crate::wire;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use weft_model::listener::{Binding, Direction};
 use weft_model::{Kind, Resource};
 
 /// Immutable; what did not change between two sets is shared by them.
@@ -25,6 +26,12 @@ pub struct Versioned {
 }
 
 impl Versioned {
+    /// Of use only to those whose traffic goes there; there is one for every address of every Service.
+    pub(super) fn is_on_demand(&self) -> bool {
+        matches!(&self.resource, Resource::Listener(listener)
+            if listener.binding == Binding::Handed && listener.direction == Direction::Outbound)
+    }
+
     fn new(resource: Resource) -> Self {
         let any = wire::encode(&resource);
         let version = wire::version(&any);

@@ -95,6 +95,8 @@ impl Driver {
         first: DeltaDiscoveryRequest,
     ) -> Result<Driver, Status> {
         let session = Session::new(Arc::clone(&sets.borrow_and_update()), settings.patience);
+        let asks_by_name = first.node.as_ref().is_some_and(wire::node::is_on_demand);
+        let session = if asks_by_name { session.on_demand() } else { session };
         let shutdown = settings.shutdown.clone();
         let mut driver =
             Driver { requests, sets, session, ready: VecDeque::new(), entry, node, shutdown, ended: false };

@@ -306,3 +306,27 @@ fn equal_resources_are_encoded_once() {
     let third = ResourceSet::build(vec![cluster("a"), table("t", "2")], Some(&second));
     assert!(third.shares(&second, Kind::Cluster) && !third.shares(&second, Kind::RouteTable));
 }
+
+/// A listener for one address of one Service.
+fn handed(name: &str) -> Resource {
+    let Resource::Listener(listener) = listener(name) else { panic!("it makes listeners") };
+    Resource::Listener(Listener { binding: Binding::Handed, direction: Direction::Outbound, ..listener })
+}
+
+#[test]
+fn who_asks_on_demand_is_given_by_wildcard_only_what_everybody_needs() {
+    let mut talk = Talk::new(vec![listener("all"), handed("a"), handed("b")]);
+    talk.session = Session::new(set(vec![listener("all"), handed("a"), handed("b")]), PATIENCE).on_demand();
+    let first = talk.hear(ask(Kind::Listener, &["*"]));
+    assert_eq!(said(&first), ["LDS +all"]);
+    talk.hear(ack(&first[0]));
+    let named = talk.hear(ask(Kind::Listener, &["a", "never"]));
+    assert_eq!(said(&named), ["LDS +a -never"]);
+    talk.hear(ack(&named[0]));
+    let appears = talk.want(vec![listener("all"), handed("a"), handed("b"), handed("never")]);
+    assert_eq!(said(&appears), ["LDS +never"]);
+    talk.hear(ack(&appears[0]));
+    let goes = DeltaDiscoveryRequest { resource_names_unsubscribe: vec!["a".into()], ..ask(Kind::Listener, &[]) };
+    assert_eq!(said(&talk.hear(goes)), [""; 0]);
+    assert_eq!(said(&talk.hear(ask(Kind::Listener, &["a"]))), ["LDS +a"], "it may have been forgotten meanwhile");
+}

@@ -15,6 +15,8 @@ const LABELS: &str = "LABELS";
 const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 /// nftables' or iptables' REDIRECT.
 const REDIRECT: &str = "REDIRECT";
+/// A client that asks for outbound listeners by name, once its traffic wants them.
+const ON_DEMAND: &str = "weft.on-demand";
 const APP_ADDRESS: &str = "APP_ADDRESS";
 
 pub fn encode(node: &Node) -> core::Node {
@@ -35,10 +37,21 @@ pub fn encode(node: &Node) -> core::Node {
         cluster: format!("{}.{}", node.workload, node.namespace),
         metadata: Some(parts::structure(fields)),
         locality: endpoint::encode_locality(&node.locality),
+        client_features: asks_on_demand(node).then(|| ON_DEMAND.to_owned()).into_iter().collect(),
         user_agent_name: "weft".into(),
         user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").into())),
         ..Default::default()
     }
+}
+
+/// Our own data plane asks on demand where it sees which addresses its workload calls.
+pub fn asks_on_demand(node: &Node) -> bool {
+    node.interception && node.role == Role::Sidecar
+}
+
+/// Whether a client says so of itself.
+pub(crate) fn is_on_demand(node: &core::Node) -> bool {
+    node.client_features.iter().any(|feature| feature == ON_DEMAND)
 }
 
 /// Fails on an id that is not `role~address~pod.namespace~domain`. What the metadata does not say is taken

@@ -27,6 +27,8 @@ const WILDCARD: &str = "*";
 pub(in crate::server) struct Conversation {
     open: bool,
     wildcard: bool,
+    /// The wildcard does not mean what is of use only to some.
+    on_demand: bool,
     /// Asked for by name.
     names: BTreeSet<String>,
     /// What the client holds or has been sent.
@@ -127,6 +129,10 @@ impl Conversation {
         Ok(self.settle(&request.response_nonce, request.error_detail))
     }
 
+    pub(in crate::server) fn on_demand(&mut self) {
+        self.on_demand = true;
+    }
+
     fn open(&mut self, kind: Kind, request: &DeltaDiscoveryRequest) {
         let legacy = request.resource_names_subscribe.is_empty() && matches!(kind, Kind::Cluster | Kind::Listener);
         self.wildcard = legacy;
@@ -154,6 +160,9 @@ impl Conversation {
         } else {
             self.names.remove(name);
             self.absent.remove(name);
+            if self.on_demand {
+                self.known.remove(name);
+            }
         }
         if !self.wildcard {
             let names = &self.names;
@@ -273,7 +282,10 @@ impl Conversation {
         wanted: &'a ResourceSet,
     ) -> Box<dyn Iterator<Item = (&'a str, &'a Arc<Versioned>)> + 'a> {
         if self.wildcard {
-            return Box::new(wanted.iter(kind));
+            let is_meant = move |(name, versioned): &(&str, &Arc<Versioned>)| {
+                !self.on_demand || !versioned.is_on_demand() || self.names.contains(*name)
+            };
+            return Box::new(wanted.iter(kind).filter(is_meant));
         }
         Box::new(self.names.iter().filter_map(move |name| Some((name.as_str(), wanted.get(kind, name)?))))
     }
