@@ -100,6 +100,15 @@ impl Namespace {
         done(ip().args(["-n", &self.name]).args(arguments), &format!("ip {}", arguments.join(" ")))
     }
 
+    /// Sets what is below `/proc/sys/net` for in here.
+    ///
+    /// # Panics
+    /// When it cannot be set.
+    pub fn set(&self, key: &str, value: &str) {
+        let written = self.run(|| fs::write(Path::new("/proc/sys/net").join(key), value));
+        written.unwrap_or_else(|error| panic!("/proc/sys/net/{key}: {error}"));
+    }
+
     /// `nft` in here, with this on its standard input when the arguments say `-f -`.
     ///
     /// # Panics
@@ -134,9 +143,15 @@ impl Network {
         // Whoever is meant by an address that nobody has: rules may know, and they are only asked where there is a way.
         node.ip(&["route", "add", "default", "dev", "bridge"]);
         node.ip(&["-6", "route", "add", "default", "dev", "bridge"]);
-        let settings =
-            ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.send_redirects=0"];
-        done(node.command("sysctl").args(["-q", "-w"]).args(settings), "sysctl");
+        node.set("ipv4/ip_forward", "1");
+        node.set("ipv6/conf/all/forwarding", "1");
+        node.set("ipv4/conf/all/send_redirects", "0");
+        // Where the bridge itself asks the rules, what goes back to where it came from would be lost.
+        for asks in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
+            if Path::new("/proc/sys/net").join(asks).exists() {
+                node.set(asks, "0");
+            }
+        }
         Some(Network { node, joined: AtomicU32::new(1) })
     }
 
