@@ -128,8 +128,7 @@ fn many_exceptions_fit_one_transaction() {
 #[test]
 fn without_ipv6_the_rules_are_there_all_the_same() {
     let Some(namespace) = Namespace::new() else { return };
-    let off = namespace.command("sysctl").args(["-q", "-w", "net.ipv6.conf.all.disable_ipv6=1"]).status();
-    assert!(off.expect("sysctl is there").success());
+    namespace.set("ipv6/conf/all/disable_ipv6", "1");
     namespace.run(|| install(&simple())).expect("installed");
     assert!(namespace.nft(&["list", "ruleset"], "").contains("redirect to :15006"));
 }

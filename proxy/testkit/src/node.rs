@@ -128,7 +128,11 @@ impl Node {
 
     /// Runs the pods that this API server knows, wherever they are bound, and its Services, until the future is dropped.
     /// Their status is told back.
+    ///
+    /// # Panics
+    /// When it joined one before.
     pub async fn join(&self, client: kube::Client) {
+        self.shared.objects.ask(client.clone());
         cluster::run(self.clone(), client).await;
     }
 

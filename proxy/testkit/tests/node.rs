@@ -148,10 +148,9 @@ fn who_does_not_end_is_ended_when_its_grace_is_over() {
 
 #[test]
 fn a_container_is_told_who_it_is_and_runs_as_whom_it_should() {
-    let objects = Objects::Given {
-        config_maps: BTreeMap::from([("shop/settings".to_owned(), vec![("colour".to_owned(), "blue".to_owned())])]),
-        secrets: BTreeMap::from([("shop/key".to_owned(), vec![("pass".to_owned(), "word".to_owned())])]),
-    };
+    let objects = Objects::default()
+        .with_config_map("shop/settings", &[("colour", "blue")])
+        .with_secret("shop/key", &[("pass", "word")]);
     on_a_node(images(), objects, async |node| {
         let script =
             "echo $(POD_IP) $LABEL $COLOUR $(cat /etc/key/pass) $(cat /var/run/secrets/tokens/weft) $(id -u):$(id -g)";
@@ -191,9 +190,10 @@ fn a_container_is_told_who_it_is_and_runs_as_whom_it_should() {
 /// Fetches each URL of its arguments.
 const FETCH: &str = r#"
 import sys, urllib.request, urllib.error
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for url in sys.argv[1:]:
     try:
-        print(url, urllib.request.urlopen(url, timeout=10).read().decode().strip())
+        print(url, direct.open(url, timeout=10).read().decode().strip())
     except urllib.error.URLError as error:
         print(url, type(error.reason).__name__)
 "#;

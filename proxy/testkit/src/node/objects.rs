@@ -4,53 +4,55 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{Api, PostParams};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// Names of files or variables, and what is in them.
 pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
-/// Where they are.
-#[derive(Clone)]
-pub enum Objects {
-    /// Told by the test. Keys are `namespace/name`.
-    Given { config_maps: BTreeMap<String, Vec<(String, String)>>, secrets: BTreeMap<String, Vec<(String, String)>> },
-    /// Asked for when a pod starts.
-    Cluster(kube::Client),
-}
-
-impl Default for Objects {
-    fn default() -> Objects {
-        Objects::Given { config_maps: BTreeMap::new(), secrets: BTreeMap::new() }
-    }
+/// Told by the test, and once the node is a cluster's, asked for there when a pod starts.
+#[derive(Default)]
+pub struct Objects {
+    config_maps: BTreeMap<String, Data>,
+    secrets: BTreeMap<String, Data>,
+    cluster: OnceLock<kube::Client>,
 }
 
 impl Objects {
+    /// `name` is `namespace/name`.
+    pub fn with_config_map(mut self, name: &str, data: &[(&str, &str)]) -> Objects {
+        self.config_maps.insert(name.to_owned(), given(data));
+        self
+    }
+
+    /// `name` is `namespace/name`.
+    pub fn with_secret(mut self, name: &str, data: &[(&str, &str)]) -> Objects {
+        self.secrets.insert(name.to_owned(), given(data));
+        self
+    }
+
+    pub(super) fn ask(&self, client: kube::Client) {
+        assert!(self.cluster.set(client).is_ok(), "a node joins one cluster, once");
+    }
+
     pub(super) async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Data>, String> {
-        match self {
-            Objects::Given { config_maps, .. } => Ok(given(config_maps, namespace, name)),
-            Objects::Cluster(client) => {
-                let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-                let found =
-                    api.get_opt(name).await.map_err(|error| format!("ConfigMap {namespace}/{name}: {error}"))?;
-                Ok(found.map(|map| {
-                    let text = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
-                    text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)))
-                        .collect()
-                }))
-            }
-        }
+        let Some(client) = self.cluster.get() else {
+            return Ok(self.config_maps.get(&format!("{namespace}/{name}")).cloned());
+        };
+        let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+        let found = api.get_opt(name).await.map_err(|error| format!("ConfigMap {namespace}/{name}: {error}"))?;
+        Ok(found.map(|map| {
+            let text = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
+            text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0))).collect()
+        }))
     }
 
     pub(super) async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Data>, String> {
-        match self {
-            Objects::Given { secrets, .. } => Ok(given(secrets, namespace, name)),
-            Objects::Cluster(client) => {
-                let api = Api::<Secret>::namespaced(client.clone(), namespace);
-                let found = api.get_opt(name).await.map_err(|error| format!("Secret {namespace}/{name}: {error}"))?;
-                Ok(found.map(|secret| {
-                    secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()
-                }))
-            }
-        }
+        let Some(client) = self.cluster.get() else {
+            return Ok(self.secrets.get(&format!("{namespace}/{name}")).cloned());
+        };
+        let api = Api::<Secret>::namespaced(client.clone(), namespace);
+        let found = api.get_opt(name).await.map_err(|error| format!("Secret {namespace}/{name}: {error}"))?;
+        Ok(found.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()))
     }
 
     /// A token of a service account. Without a cluster nobody would believe one: it says whose it would be.
@@ -61,7 +63,7 @@ impl Objects {
         audience: Option<String>,
         seconds: Option<i64>,
     ) -> Result<Vec<u8>, String> {
-        let Objects::Cluster(client) = self else { return Ok(format!("{namespace}/{account}").into_bytes()) };
+        let Some(client) = self.cluster.get() else { return Ok(format!("{namespace}/{account}").into_bytes()) };
         let spec = TokenRequestSpec {
             audiences: audience.into_iter().collect(),
             expiration_seconds: seconds,
@@ -75,7 +77,6 @@ impl Objects {
     }
 }
 
-fn given(all: &BTreeMap<String, Vec<(String, String)>>, namespace: &str, name: &str) -> Option<Data> {
-    let found = all.get(&format!("{namespace}/{name}"))?;
-    Some(found.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes())).collect())
+fn given(data: &[(&str, &str)]) -> Data {
+    data.iter().map(|&(key, text)| (key.to_owned(), text.as_bytes().to_vec())).collect()
 }
