@@ -56,12 +56,7 @@ pub struct Cluster {
 impl Cluster {
     /// With the names that the manifests have.
     pub fn new(client: kube::Client, namespace: impl Into<String>) -> Cluster {
-        Cluster {
-            client,
-            namespace: namespace.into(),
-            secret: "weft-webhook-ca".into(),
-            configuration: "weft".into(),
-        }
+        Cluster { client, namespace: namespace.into(), secret: "weft-webhook-ca".into(), configuration: "weft".into() }
     }
 }
 

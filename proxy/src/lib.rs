@@ -74,7 +74,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use telemetry::Telemetry;
 use tokio_util::sync::CancellationToken;
-use weft_xds::client::{Client, Demand};
+use weft_xds::client::Client;
 
 /// One data plane: worker threads that serve what the control plane says.
 pub struct DataPlane {

@@ -21,7 +21,10 @@ pub(crate) struct CrdsArgs {
 
 pub(crate) fn run(args: CrdsArgs) -> anyhow::Result<ExitCode> {
     match args.output {
-        Output::Json => anstream::println!("{:#}", serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": weft_config::schema::custom_resource_definitions() })),
+        Output::Json => anstream::println!(
+            "{:#}",
+            serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": weft_config::schema::custom_resource_definitions() })
+        ),
         Output::Text => anstream::print!("{}", yaml()?),
     }
     Ok(ExitCode::SUCCESS)
@@ -45,6 +48,10 @@ mod tests {
     #[test]
     fn the_manifests_hold_what_the_types_say() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/weft/crds.yaml");
-        assert_eq!(std::fs::read_to_string(file).unwrap(), super::yaml().unwrap(), "{file} is not as `weft crds` prints it");
+        assert_eq!(
+            std::fs::read_to_string(file).unwrap(),
+            super::yaml().unwrap(),
+            "{file} is not as `weft crds` prints it"
+        );
     }
 }

@@ -19,9 +19,9 @@ mod object;
 mod place;
 mod problem;
 mod read;
+pub mod schema;
 pub mod status;
 mod tree;
-pub mod schema;
 pub mod validate;
 
 pub use merge::{World, merge};

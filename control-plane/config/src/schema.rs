@@ -225,7 +225,14 @@ mod tests {
     /// Each field that the schema has, said in full, is a field that the reader takes.
     #[test]
     fn what_the_schema_offers_the_reader_reads() {
-        let parts = ["clientIP: {}", "header: {name: x, value: free}", "path: {}", "pathPrefix: /a", "method: {}", "caller: {}"];
+        let parts = [
+            "clientIP: {}",
+            "header: {name: x, value: free}",
+            "path: {}",
+            "pathPrefix: /a",
+            "method: {}",
+            "caller: {}",
+        ];
         let keys: Vec<String> = parts.iter().map(|part| format!("        - {part}\n")).collect();
         let yaml = format!(
             "apiVersion: weft.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: all}}\nspec:\n  targetRefs:\n    - {{group: gateway.networking.k8s.io, kind: Gateway, name: a, sectionName: b}}\n  mode: Shadow\n  limits:\n    - name: one\n      key:\n{}      requests: 1\n      per: 1s\n      burst: 2\n      maxKeys: 3\n  answer: {{status: 400, body: x, headers: false}}\n",
@@ -255,7 +262,9 @@ mod tests {
     #[test]
     fn a_schema_is_structural() {
         let text = serde_json::to_string(&custom_resource_definitions()).unwrap();
-        for foreign in ["$ref", "$schema", "\"title\"", "nullable", "\"null\"", "anyOf", "oneOf", "additionalProperties"] {
+        for foreign in
+            ["$ref", "$schema", "\"title\"", "nullable", "\"null\"", "anyOf", "oneOf", "additionalProperties"]
+        {
             assert!(!text.contains(foreign), "{foreign} in {text}");
         }
     }

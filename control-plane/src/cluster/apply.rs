@@ -47,7 +47,8 @@ impl Applier {
     /// As [`Applier::apply`]; a kind that the server does not know has no objects.
     pub async fn delete(&self, object: &Value) -> anyhow::Result<bool> {
         let Ok((api, _)) = self.api(object).await else { return Ok(false) };
-        let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
+        let params =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
         match api.delete(object["metadata"]["name"].as_str().unwrap_or_default(), &params).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),

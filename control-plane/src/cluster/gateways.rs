@@ -7,8 +7,8 @@
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use weft_config::kinds::{Gateway, ListenerProtocol};
 use weft_config::Key;
+use weft_config::kinds::{Gateway, ListenerProtocol};
 
 /// Where the data planes' own ports are.
 const HEALTH_PORT: u16 = 15021;
@@ -256,7 +256,8 @@ spec:
         let object = &parsed.objects[0];
         let Body::Gateway(gateway) = &object.body else { panic!("{object:?}") };
         let owner = Owner { key: &object.key, uid: "u-1" };
-        let template = Template { image: "weft:7".into(), control_plane: "weft-control-plane.weft-system.svc:15010".into() };
+        let template =
+            Template { image: "weft:7".into(), control_plane: "weft-control-plane.weft-system.svc:15010".into() };
         parts(&owner, gateway, &template)
     }
 

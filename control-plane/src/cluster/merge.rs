@@ -39,7 +39,8 @@ fn conditions(before: &Value, wanted: &Value, foreign: bool, now: &str) -> Value
     });
     // in the order in which they were, so that equal lists are equal
     let mut all: Vec<Value> = theirs.chain(ours).collect();
-    let place = |condition: &Value| items(before).position(|old| old["type"] == condition["type"]).unwrap_or(usize::MAX);
+    let place =
+        |condition: &Value| items(before).position(|old| old["type"] == condition["type"]).unwrap_or(usize::MAX);
     all.sort_by_key(place);
     Value::Array(all)
 }

@@ -26,7 +26,8 @@ pub(crate) use kube::core::discovery::ApiResource as ApiOf;
 /// How the server's API names a kind that is read from it; `None`: it is not, or the server has none.
 pub(crate) async fn api_of(client: &Client, kind: &str) -> anyhow::Result<Option<ApiOf>> {
     let Some(wanted) = KINDS.iter().find(|wanted| wanted.kind == kind) else { return Ok(None) };
-    let found = discovery::find(client, wanted).await.with_context(|| format!("the API server was asked for {kind}"))?;
+    let found =
+        discovery::find(client, wanted).await.with_context(|| format!("the API server was asked for {kind}"))?;
     Ok(match found {
         discovery::Found::Served(resource) => Some(resource),
         discovery::Found::Absent | discovery::Found::NotYet => None,

@@ -37,7 +37,8 @@ fn set_image(object: &mut Value, image: &str) {
     for container in containers.into_iter().flatten() {
         container["image"] = image.into();
         // what is started by the control plane is of the same make
-        if let Some(args) = container["args"].as_array_mut().filter(|args| args.iter().any(|arg| arg == "--kubernetes")) {
+        if let Some(args) = container["args"].as_array_mut().filter(|args| args.iter().any(|arg| arg == "--kubernetes"))
+        {
             args.push(format!("--image={image}").into());
         }
     }
@@ -50,7 +51,8 @@ mod tests {
     #[test]
     fn all_is_carried_and_runs_the_image_that_is_asked_for() {
         let objects = objects("somewhere/weft:7").unwrap();
-        let kustomization = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/weft/kustomization.yaml"));
+        let kustomization =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/weft/kustomization.yaml"));
         for (file, _) in FILES {
             assert!(kustomization.as_ref().is_ok_and(|text| text.contains(file)), "{file} is in the kustomization too");
         }

@@ -168,16 +168,20 @@ async fn control_plane(cluster: &Cluster) -> Finding {
 async fn webhooks(cluster: &Cluster) -> Vec<Finding> {
     let mut findings = Vec::new();
     for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
-        let object = json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "weft" } });
+        let object =
+            json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "weft" } });
         findings.push(match cluster.get(&object).await {
             Err(error) => Finding::new(kind, Severity::Bad, format!("{error:#}")),
             Ok(Value::Null) => Finding::new(kind, Severity::Bad, "is not there").hint("weft install"),
             Ok(found) => {
                 let hooks = found["webhooks"].as_array().cloned().unwrap_or_default();
-                let without = hooks.iter().filter(|hook| at(hook, "/clientConfig/caBundle").as_str().unwrap_or_default().is_empty());
+                let without = hooks
+                    .iter()
+                    .filter(|hook| at(hook, "/clientConfig/caBundle").as_str().unwrap_or_default().is_empty());
                 match without.count() {
                     0 => Finding::new(kind, Severity::Good, "trusts the control plane's certificate"),
-                    _ => Finding::new(kind, Severity::Bad, "has no caBundle yet").hint("the control plane writes it once it runs"),
+                    _ => Finding::new(kind, Severity::Bad, "has no caBundle yet")
+                        .hint("the control plane writes it once it runs"),
                 }
             }
         });
@@ -186,7 +190,8 @@ async fn webhooks(cluster: &Cluster) -> Vec<Finding> {
 }
 
 async fn class(cluster: &Cluster) -> Finding {
-    let class = json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": { "name": "weft" } });
+    let class =
+        json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": { "name": "weft" } });
     let what = name(&class);
     match cluster.get(&class).await {
         Err(error) => Finding::new(what, Severity::Bad, format!("{error:#}")),
@@ -194,7 +199,8 @@ async fn class(cluster: &Cluster) -> Finding {
             let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
             match conditions.iter().any(|condition| condition["type"] == "Accepted" && condition["status"] == "True") {
                 true => Finding::new(what, Severity::Good, "is accepted"),
-                false => Finding::new(what, Severity::Bad, "is not accepted yet").hint("the control plane's leader does so once it runs"),
+                false => Finding::new(what, Severity::Bad, "is not accepted yet")
+                    .hint("the control plane's leader does so once it runs"),
             }
         }
     }
