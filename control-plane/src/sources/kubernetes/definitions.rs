@@ -6,7 +6,8 @@
 use super::backoff::Patience;
 use futures_util::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::runtime::{WatchStreamExt as _, metadata_watcher, watcher};
+use kube::api::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,8 +35,8 @@ impl Definitions {
 
     /// Never ends.
     pub(super) async fn run(&self) {
-        let api = Api::<CustomResourceDefinition>::all(self.client.clone());
-        let mut events = metadata_watcher(api, watcher::Config::default()).backoff(Patience::default()).boxed();
+        let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
+        let mut events = watcher(api, watcher::Config::default()).backoff(Patience::default()).boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(_) => self.changes.send_modify(|count| *count += 1),

@@ -12,7 +12,7 @@ use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::core::discovery::ApiResource;
 use kube::core::response::Status;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, metadata_watcher, watcher as watch};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,13 +169,14 @@ fn status_of(error: &kube::Error) -> Option<&Status> {
 }
 
 fn events(client: kube::Client, resource: &ApiResource, part: Part) -> Events {
-    let api = Api::<DynamicObject>::all_with(client, resource);
     let config = watcher::Config::default();
+    let whole = |client| Api::<DynamicObject>::all_with(client, resource);
     match part {
-        Part::Whole => watch(api, config).backoff(Patience::default()).boxed(),
-        Part::Where(field) => watch(api, config.fields(field)).backoff(Patience::default()).boxed(),
+        Part::Whole => watch(whole(client), config).backoff(Patience::default()).boxed(),
+        Part::Where(field) => watch(whole(client), config.fields(field)).backoff(Patience::default()).boxed(),
         Part::Metadata => {
-            let events = metadata_watcher(api, config).backoff(Patience::default());
+            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, resource);
+            let events = watch(api, config).backoff(Patience::default());
             events.map(|event| event.map(with_nothing_else)).boxed()
         }
     }

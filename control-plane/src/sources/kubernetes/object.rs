@@ -49,8 +49,8 @@ fn json(resource: &ApiResource, part: Part, mut object: DynamicObject) -> Value 
     if resource.kind == "Pod" {
         trim_pod(&mut json);
     }
-    json.insert("apiVersion".into(), resource.api_version.as_ref().into());
-    json.insert("kind".into(), resource.kind.as_ref().into());
+    json.insert("apiVersion".into(), Value::from(&*resource.api_version));
+    json.insert("kind".into(), Value::from(&*resource.kind));
     json.insert("metadata".into(), serde_json::to_value(object.metadata).unwrap_or_default());
     Value::Object(json)
 }
