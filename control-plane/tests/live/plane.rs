@@ -32,8 +32,11 @@ impl Plane {
     }
 
     pub(crate) async fn start_at(dirs: &[PathBuf], xds: SocketAddr) -> Plane {
-        let settings =
-            Settings { dirs: dirs.to_vec(), kubernetes: None, xds, monitoring: (Ipv4Addr::LOCALHOST, 0).into() };
+        let monitoring = (Ipv4Addr::LOCALHOST, 0).into();
+        Plane::start_with(Settings { dirs: dirs.to_vec(), kubernetes: None, xds, monitoring }).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Plane {
         let bound = ControlPlane::new(settings).bind().await.unwrap();
         let (xds, monitoring) = (bound.xds_addr(), bound.monitoring_addr());
         let shutdown = CancellationToken::new();
