@@ -175,6 +175,8 @@ impl Network {
         namespace.ip(&["address", "add", &format!("{v4}/32"), "dev", "eth0"]);
         namespace.ip(&["address", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
         namespace.ip(&["link", "set", "eth0", "up"]);
+        // There is a shorter way to who is on the same bridge, but not one that the node's rules see.
+        namespace.set("ipv6/conf/eth0/accept_redirects", "0");
         namespace.ip(&["route", "add", "default", "via", &NODE_V4.to_string(), "dev", "eth0", "onlink"]);
         namespace.ip(&["-6", "route", "add", "default", "via", &NODE_V6.to_string(), "dev", "eth0", "onlink"]);
         Joined { namespace, v4, v6 }
