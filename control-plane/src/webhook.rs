@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// What the webhooks are told.
@@ -77,8 +78,8 @@ pub(crate) async fn run(
     };
     let (sender, authorities) = watch::channel(Arc::new(first));
     let serving = Serving::new(&authorities.borrow().clone(), names).context("the webhooks' certificate")?;
-    let serving = Arc::new(serving);
-    let server = Server { serving: serving.clone(), injection, live };
+    let tls = serving.tls().context("the webhooks' TLS")?;
+    let server = Server { tls: TlsAcceptor::from(Arc::new(tls)), injection, live };
     let cluster = async {
         match cluster {
             Some(cluster) => {

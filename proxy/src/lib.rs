@@ -9,7 +9,7 @@
 //! (`worker`), then `destination` (where a redirected connection was going), `connection` (which chain), `detect`, `session` (hyper), `exchange` (decides, by its
 //! `plan`), `forward` (does, `attempt` by attempt), `upstream` (lends connections), `connect`, `http1` (speaks to them),
 //! `reply` (what the caller hears), `response`, `recorder`. Beside the way: `live` (what clusters and endpoints remember), `outliers` and
-//! `health_check` (who is judged, and when).
+//! `health_check` (who is judged, and when), `health` (what the kubelet hears of us and of our app).
 
 pub mod admin;
 pub mod health;

@@ -24,7 +24,7 @@ use weft_injector::{Namespace, Settings, inject_document};
   kubectl get deployment order -o yaml | weft inject -f - | kubectl apply -f -
   weft inject manifests/*.yaml --settings injection.yaml
 
-Settings, with their defaults, as YAML: image, imagePullPolicy, controlPlane, revision, nativeSidecars,
+Settings, as YAML: image, imagePullPolicy, controlPlane, revision, nativeSidecars,
 holdApplicationUntilProxyStarts, rewriteProbes, logLevel, drainSeconds, terminationDrainSeconds,
 resources {cpu, memory, cpuLimit, memoryLimit}, ignoredNamespaces.")]
 pub(crate) struct InjectArgs {

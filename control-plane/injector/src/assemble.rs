@@ -26,7 +26,6 @@ pub(crate) fn assemble(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Refusal> {
     let mut pod = pod.clone();
-    // A sidecar that stays at the end of every app is what a pod that restarts forever never notices.
     let native = overrides.native.unwrap_or(settings.native_sidecars);
     let spec = pod["spec"].as_object_mut().expect("the shape says that it has a spec");
     warn(spec, native, warnings);

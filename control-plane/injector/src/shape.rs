@@ -27,9 +27,13 @@ impl<'a> Shape<'a> {
             (within("labels", "metadata.labels")?, within("annotations", "metadata.annotations")?);
         let spec = object(pod, "spec", "spec")?.ok_or("it has no spec")?;
         let containers = containers(spec, "containers")?;
-        containers_named(&containers, "containers")?;
         let init = self::containers(spec, "initContainers")?;
-        containers_named(&init, "initContainers")?;
+        let all: Vec<&Value> = containers.iter().chain(&init).copied().collect();
+        for names in [&PROXY_NAMES, &INIT_NAMES] {
+            if all.iter().filter(|container| is_named(container, names)).count() > 1 {
+                return Err(format!("it names the sidecar twice ({})", names.join(", ")));
+            }
+        }
         if containers.iter().all(|container| is_named(container, &PROXY_NAMES) || is_named(container, &INIT_NAMES)) {
             return Err("spec.containers has no container besides the sidecar".into());
         }
@@ -131,12 +135,4 @@ fn containers<'a>(spec: &'a Map<String, Value>, name: &str) -> Result<Vec<&'a Va
         }
     }
     Ok(list)
-}
-
-fn containers_named(list: &[&Value], name: &str) -> Result<(), String> {
-    let both = |names: &[&str]| list.iter().filter(|container| is_named(container, names)).count() > 1;
-    if both(&PROXY_NAMES) || both(&INIT_NAMES) {
-        return Err(format!("spec.{name} names the sidecar twice"));
-    }
-    Ok(())
 }

@@ -8,8 +8,7 @@ pub(crate) fn name(pod: &Value) -> Option<String> {
     let owner = metadata
         .get("ownerReferences")
         .and_then(Value::as_array)
-        .and_then(|owners| owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))));
-    let Some(owner) = owner else { return None };
+        .and_then(|owners| owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))))?;
     let (kind, name) = (owner.get("kind")?.as_str()?, owner.get("name")?.as_str()?);
     let stem = match kind {
         // order-6d4cf56db6, of Deployment order: the pod has the end as a label.

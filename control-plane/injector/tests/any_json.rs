@@ -119,8 +119,8 @@ fn keeps(before: &Value, after: &Value, path: &str) -> Result<(), String> {
 fn without_templates(pod: &Value) -> Value {
     let mut pod = pod.clone();
     for list in ["containers", "initContainers"] {
-        let list = pod["spec"][list].as_array_mut().unwrap();
-        list.retain(|container| !container["name"].as_str().unwrap().starts_with("weft-"));
+        let list = pod["spec"][list].as_array_mut().expect("a list");
+        list.retain(|container| !container["name"].as_str().expect("a name").starts_with("weft-"));
     }
     pod
 }

@@ -4,6 +4,9 @@
 //! as comments. `BLESS=1 cargo test -p weft-injector` writes the latter anew. In a pod's first lines, `# settings:` and
 //! `# namespace:` (its labels) say what it meets, and `# strict: false` that it has fields which no schema knows.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "the crate is pure, its tests read files")]
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,6 @@
 //! HTTPS on port 15017, bounded in every way: the API server waits for at most ten seconds and others must not make it wait.
 
 use super::review::{Answer, Review};
-use super::serving::Serving;
 use super::{mutate, validate};
 use crate::pipeline::Live;
 use bytes::Bytes;
@@ -27,17 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(super) struct Server {
-    pub(super) serving: Arc<Serving>,
+    pub(super) tls: TlsAcceptor,
     pub(super) injection: weft_injector::Settings,
     pub(super) live: Arc<Live>,
 }
 
 impl Server {
     pub(super) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
-        let tls = match self.serving.tls() {
-            Ok(tls) => TlsAcceptor::from(Arc::new(tls)),
-            Err(error) => return tracing::error!("webhooks: TLS cannot be set up: {error}"),
-        };
+        let tls = self.tls.clone();
         let this = Arc::new(self);
         let mut connections = JoinSet::new();
         loop {

@@ -3,7 +3,7 @@
 use super::authority::Authority;
 use super::server::Server;
 use super::serving::Serving;
-use super::{bundle, secret};
+use super::{Webhook, bundle, secret};
 use crate::pipeline::Live;
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weft_config::merge;
 
@@ -35,14 +35,15 @@ struct Running {
 impl Running {
     async fn start() -> Running {
         let authority = Authority::create(SystemTime::now(), None).unwrap();
-        let serving = Arc::new(Serving::new(&authority, vec![NAME.into()]).unwrap());
+        let serving = Serving::new(&authority, vec![NAME.into()]).unwrap();
+        let tls = TlsAcceptor::from(Arc::new(serving.tls().unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let live = Arc::new(Live::default());
         let parsed = weft_config::read("world.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop }\n");
         live.set(Arc::new(merge([("world.yaml", &parsed)].into_iter()).0));
-        let server = Server { serving, injection: weft_injector::Settings::default(), live };
+        let server = Server { tls, injection: weft_injector::Settings::default(), live };
         let task = tokio::spawn(server.run(listener, shutdown.clone()));
         Running { address, authority, shutdown: shutdown.drop_guard(), task }
     }
@@ -210,6 +211,22 @@ async fn what_is_no_review_is_told_so() {
     }
     assert_eq!(webhooks.post("/else", "{}").await.0, StatusCode::NOT_FOUND);
     webhooks.stop().await;
+}
+
+#[tokio::test]
+async fn outside_a_cluster_the_authority_is_this_processs_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let injection = weft_injector::Settings::default();
+    let webhook = Webhook { address, names: vec![NAME.into()], injection, cluster: None };
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(super::run(webhook, listener, Arc::new(Live::default()), shutdown.clone()));
+    let stranger = Authority::create(SystemTime::now(), None).unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let refused = trusting(&stranger.bundle()).connect(ServerName::try_from(NAME).unwrap(), stream).await;
+    assert!(refused.unwrap_err().to_string().contains("certificate"), "it serves one that a stranger did not issue");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,9 @@ use super::MeshConfig;
 use super::values::seconds;
 use serde_json::Value;
 
+/// What `weft proxy` takes.
+const MOST_WORKERS: u64 = 512;
+
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) config: MeshConfig,
@@ -20,21 +23,13 @@ pub(super) fn read(text: &str) -> Result<Read, String> {
     })?;
     let Value::Object(fields) = document else { return Err("write fields, as \"drainDuration: 45s\"".into()) };
     let mut read = Read::default();
+    let config = &mut read.config;
     for (name, value) in &fields {
-        let time = || {
-            value.as_str().ok_or_else(|| format!("{value} is not a length of time; write \"45s\"")).and_then(seconds)
-        };
         let outcome = match name.as_str() {
-            "drainDuration" => time().map(|time| read.config.drain_seconds = Some(time)),
-            "terminationDrainDuration" => time().map(|time| read.config.termination_drain_seconds = Some(time)),
-            "holdApplicationUntilProxyStarts" => match value.as_bool() {
-                Some(hold) => Ok(read.config.hold = Some(hold)),
-                None => Err(format!("{value} is neither true nor false")),
-            },
-            "concurrency" => match value.as_u64().filter(|workers| *workers <= 512) {
-                Some(workers) => Ok(read.config.workers = Some(workers)),
-                None => Err(format!("{value} is not a number of threads; write 0 (one for each processor) to 512")),
-            },
+            "drainDuration" => time(value).map(|time| config.drain_seconds = Some(time)),
+            "terminationDrainDuration" => time(value).map(|time| config.termination_drain_seconds = Some(time)),
+            "holdApplicationUntilProxyStarts" => boolean(value).map(|hold| config.hold = Some(hold)),
+            "concurrency" => threads(value).map(|workers| config.workers = Some(workers)),
             _ => {
                 read.ignored.push(name.clone());
                 Ok(())
@@ -45,4 +40,19 @@ pub(super) fn read(text: &str) -> Result<Read, String> {
         }
     }
     Ok(read)
+}
+
+fn time(value: &Value) -> Result<u64, String> {
+    seconds(value.as_str().ok_or_else(|| format!("{value} is not a length of time; write \"45s\""))?)
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("{value} is neither true nor false"))
+}
+
+fn threads(value: &Value) -> Result<u64, String> {
+    let workers = value.as_u64().filter(|workers| *workers <= MOST_WORKERS);
+    workers.ok_or_else(|| {
+        format!("{value} is not a number of threads; write 0 (one for each processor) to {MOST_WORKERS}")
+    })
 }
