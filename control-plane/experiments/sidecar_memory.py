@@ -20,12 +20,15 @@ from pathlib import Path
 WEFT = Path(sys.argv[1] if len(sys.argv) > 1 else "target/release/weft").resolve()
 NAMESPACE = f"weft-memory-{os.getpid()}"
 USED = 5
-RULES = """table inet weft { chain out {
-  type nat hook output priority -100;
-  meta skuid 1337 return
-  oifname lo return
-  meta l4proto tcp redirect to :15001
-} }"""
+RULES = """table inet weft {
+  chain out {
+    type nat hook output priority -100;
+    meta skuid 1337 return
+    oifname lo return
+    meta l4proto tcp redirect to :15001
+  }
+}
+"""
 
 
 def run(*command, **options):
@@ -56,7 +59,7 @@ def manifests(services, endpoints_each):
 
 def network():
     run("ip", "netns", "add", NAMESPACE)
-    for line in ("link set lo up", "link add name eth0 type dummy", "addr add 10.99.0.1/16 dev eth0",
+    for line in ("link set lo up", "link add name eth0 type veth peer name far", "link set far up", "addr add 10.99.0.1/16 dev eth0",
                  "link set eth0 up", "route add default dev eth0"):
         run("ip", "-n", NAMESPACE, *line.split())
     run(*inside("nft", "-f", "-"), input=RULES)
@@ -130,8 +133,8 @@ def measure(services, endpoints_each):
 
 
 def main():
-    network()
     try:
+        network()
         small, large = measure(10, 10), measure(2000, 10)
     finally:
         run("ip", "netns", "del", NAMESPACE)

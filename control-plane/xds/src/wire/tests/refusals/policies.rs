@@ -136,7 +136,7 @@ fn a_forward_proxy_with_a_balancer_of_its_own_is_refused() {
     let said = refusal(Resource::Cluster(forward), |cluster: &mut cds::Cluster| {
         cluster.lb_policy = cds::cluster::LbPolicy::RoundRobin as i32;
     });
-    assert_eq!(said, "lb_policy: only CLUSTER_PROVIDED goes with a dynamic forward proxy");
+    assert_eq!(said, "lb_policy: only CLUSTER_PROVIDED goes with a dynamic forward proxy or an original destination");
 }
 
 #[test]
