@@ -1,5 +1,7 @@
 //! Making a connection to an endpoint, within its deadline.
 
+use crate::live::LiveCluster;
+use crate::transport::Transport;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -12,8 +14,34 @@ use weft_model::cluster::Keepalive;
 pub(crate) enum ConnectError {
     Timeout,
     Io(io::Error),
+    /// The endpoint was reached, but it did not prove who it is, or would not speak to us.
+    Tls(io::Error),
     /// The transport stands, but HTTP/2's preface failed.
     Handshake(hyper::Error),
+}
+
+/// What a connection is for: TLS tells the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
+    Anything,
+}
+
+/// A connection to an endpoint of a cluster as the cluster says, TLS included, within its connect timeout.
+pub(crate) async fn open(
+    cluster: &LiveCluster,
+    address: SocketAddr,
+    speaks: Speaks,
+) -> Result<Transport, ConnectError> {
+    let spec = &cluster.spec;
+    let connecting = connect(address, spec.connect_timeout, spec.pool.keepalive);
+    let Some(tls) = &cluster.tls else { return connecting.await.map(Transport::Plain) };
+    let opening = async {
+        let stream = tls.handshake(connecting.await?, speaks).await.map_err(ConnectError::Tls)?;
+        Ok(Transport::Tls(Box::new(stream)))
+    };
+    tokio::time::timeout(spec.connect_timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
 /// A TCP connection without Nagle's delay.

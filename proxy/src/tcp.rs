@@ -1,10 +1,11 @@
 //! Opaque TCP: a connection goes to an endpoint as it is.
 
-use crate::connect::connect;
+use crate::connect::{self, Speaks};
 use crate::connection::Arrival;
 use crate::live::{InFlight, LiveCluster};
 use crate::rejection::Rejection;
 use crate::snapshot::LiveListener;
+use crate::transport::Transport;
 use crate::tunnel::{self, Traffic};
 use crate::upstream::Counted;
 use crate::wire::Wire;
@@ -14,7 +15,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use weft_model::breaker::Priority;
 use weft_model::listener::TcpHandler;
 use weft_policy::balance::{Pick, Split};
@@ -76,7 +76,7 @@ async fn open(
     worker: &Rc<Worker>,
     cluster_name: &str,
     cluster: Option<&Arc<LiveCluster>>,
-) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
+) -> Result<(Rc<WorkerEndpoint>, Transport, Counted), Rejection> {
     let cluster = cluster.ok_or_else(|| Rejection::NoCluster(cluster_name.to_owned()))?;
     let mut tried: SmallVec<[usize; MAX_ATTEMPTS]> = SmallVec::new();
     loop {
@@ -89,7 +89,7 @@ async fn open(
         };
         cluster.state.called();
         let counted = Counted::take(cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
-        let connected = connect(endpoint.address, cluster.spec.connect_timeout, cluster.spec.pool.keepalive).await;
+        let connected = connect::open(cluster, endpoint.address, Speaks::Anything).await;
         let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailed };
         cluster.report(place, outcome, Instant::now(), &mut worker.dice.borrow_mut());
         match connected {

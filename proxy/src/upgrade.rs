@@ -2,7 +2,7 @@
 
 use crate::attempt::Attempt;
 use crate::body::RequestBody;
-use crate::connect::connect as connect_to;
+use crate::connect::{self, Speaks};
 use crate::exchange::{Exchange, Failure, Verdict};
 use crate::forward::{answered, prepare, refuse, resolve};
 use crate::head;
@@ -12,6 +12,7 @@ use crate::rejection::Rejection;
 use crate::response::ResponseBody;
 use crate::source::Source;
 use crate::telemetry::flags::Flag;
+use crate::transport::Transport;
 use crate::tunnel::{self, End, Traffic};
 use crate::upstream::{Counted, Wanted};
 use crate::worker::WorkerEndpoint;
@@ -22,7 +23,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::rc::Rc;
 use std::time::Instant;
-use tokio::net::TcpStream;
 use weft_model::cluster::Discovery;
 
 /// An upgrade that may pass.
@@ -122,7 +122,7 @@ pub(crate) async fn connect(mut exchange: Box<Exchange>, mut parts: request::Par
     Response::new(ResponseBody::empty())
 }
 
-async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStream, Counted), Rejection> {
+async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(Transport, Counted), Rejection> {
     loop {
         let cluster = exchange.cluster()?.clone();
         let host = match cluster.spec.discovery {
@@ -136,8 +136,7 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStr
             _ => exchange.next_attempt()?,
         };
         let counted = Counted::take(&cluster, &host.endpoint, exchange.priority()).map_err(Rejection::Overflow)?;
-        let spec = &cluster.spec;
-        let failure = match connect_to(host.endpoint.address, spec.connect_timeout, spec.pool.keepalive).await {
+        let failure = match connect::open(&cluster, host.endpoint.address, Speaks::Anything).await {
             Ok(stream) => return Ok((stream, counted)),
             Err(error) => Failure { rejection: Rejection::not_connected(error), unsent: true },
         };
@@ -150,7 +149,7 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStr
 }
 
 /// Copies both ways once hyper has handed the caller's connection over; the exchange lives until the tunnel ends.
-fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: TcpStream, ahead: Bytes, counted: Counted) {
+fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: Transport, ahead: Bytes, counted: Counted) {
     let worker = Rc::clone(&exchange.connection.worker);
     let open = worker.opened();
     tokio::task::spawn_local(async move {
