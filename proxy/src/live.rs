@@ -234,9 +234,8 @@ impl LiveCluster {
             weft_model::cluster::Discovery::Static(members) => members.as_slice(),
             _ => discovered.map_or(&[][..], |endpoints| &endpoints.endpoints),
         };
-        let same_door = previous.filter(|old| {
-            old.spec.tls == spec.tls && old.tls.as_ref().is_none_or(|tls| tls.shows(key.as_ref()))
-        });
+        let same_door = previous
+            .filter(|old| old.spec.tls == spec.tls && old.tls.as_ref().is_none_or(|tls| tls.shows(key.as_ref())));
         let endpoints = carry_over(&spec, members, same_door, now);
         let tls = spec.tls.as_ref().map(|tls| match same_door {
             Some(LiveCluster { tls: Some(old), .. }) => old.clone(),

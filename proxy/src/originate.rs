@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use weft_model::cluster::{PeerName, Trust, UpstreamTls};
 use webpki::EndEntityCert;
+use weft_model::cluster::{PeerName, Trust, UpstreamTls};
 
 /// How a cluster's endpoints are spoken to.
 #[derive(Debug)]

@@ -10,13 +10,32 @@ use weft_model::route::Target;
 /// Why a backendRef came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    UnknownKind { kind: String },
-    NotGranted { from_kind: String, from_namespace: String, namespace: String, name: String },
-    NoService { namespace: String, name: String },
-    NoPortGiven { name: String },
+    UnknownKind {
+        kind: String,
+    },
+    NotGranted {
+        from_kind: String,
+        from_namespace: String,
+        namespace: String,
+        name: String,
+    },
+    NoService {
+        namespace: String,
+        name: String,
+    },
+    NoPortGiven {
+        name: String,
+    },
     /// Its BackendTLSPolicy names no authority that could be believed.
-    Untrusted { name: String, why: String },
-    NoPort { name: String, port: u16, ports: Vec<u16> },
+    Untrusted {
+        name: String,
+        why: String,
+    },
+    NoPort {
+        name: String,
+        port: u16,
+        ports: Vec<u16>,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -29,7 +48,9 @@ impl fmt::Display for Refusal {
             ),
             Refusal::NoService { namespace, name } => write!(f, "there is no Service {namespace}/{name}"),
             Refusal::NoPortGiven { name } => write!(f, "the port of Service {name} is missing"),
-            Refusal::Untrusted { name, why } => write!(f, "Service {name} must be spoken to over TLS, and nobody can vouch for it: {why}"),
+            Refusal::Untrusted { name, why } => {
+                write!(f, "Service {name} must be spoken to over TLS, and nobody can vouch for it: {why}")
+            }
             Refusal::NoPort { name, port, ports } => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 write!(f, "Service {name} has no port {port}; it has {}", ports.join(", "))

@@ -65,16 +65,22 @@ pub(super) fn gateway(
     facts: &GatewayFacts,
 ) -> GatewayStatus {
     let served = by_port(gateway);
-    let judged: Vec<Judged> = gateway.listeners.iter().enumerate().map(|(at, listener)| {
-        let first = served.get(&listener.port).and_then(|served| {
-            let is_own = served.iter().any(|(own, _)| *own == at);
-            if is_own { None } else { served.first().map(|(_, first)| *first) }
-        });
-        judge(index, object, listener, first)
-    }).collect();
+    let judged: Vec<Judged> = gateway
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(at, listener)| {
+            let first = served.get(&listener.port).and_then(|served| {
+                let is_own = served.iter().any(|(own, _)| *own == at);
+                if is_own { None } else { served.first().map(|(_, first)| *first) }
+            });
+            judge(index, object, listener, first)
+        })
+        .collect();
     let valid = judged.iter().filter(|judged| judged.refused.is_none()).count();
     let mut conditions = Conditions::of(object);
-    let unsupported = gateway.addresses.iter().find(|address| !matches!(address.kind.as_str(), "IPAddress" | "Hostname"));
+    let unsupported =
+        gateway.addresses.iter().find(|address| !matches!(address.kind.as_str(), "IPAddress" | "Hostname"));
     let accepted = unsupported.is_none() && valid > 0;
     match unsupported {
         Some(address) => {
@@ -87,24 +93,36 @@ pub(super) fn gateway(
             conditions.add("Accepted", accepted, "ListenersNotValid", message);
         }
     }
+    if let Some(reference) = &gateway.client_certificate {
+        match certificate::resolve(index, &object.key.namespace, reference) {
+            Ok(_) => conditions.add("ResolvedRefs", true, "ResolvedRefs", ""),
+            Err(refusal @ Refusal::NotGranted { .. }) => {
+                conditions.add("ResolvedRefs", false, "RefNotPermitted", refusal.to_string());
+            }
+            Err(refusal) => conditions.add("ResolvedRefs", false, "InvalidClientCertificateRef", refusal.to_string()),
+        }
+    }
     let programmed = programmed(gateway, accepted, facts, &mut conditions);
     let listeners = gateway.listeners.iter().zip(judged).enumerate();
     GatewayStatus {
         addresses: if accepted { facts.addresses.clone() } else { Vec::new() },
         conditions: conditions.list,
-        listeners: listeners.map(|(at, (listener, judged))| ListenerStatus {
-            name: listener.name.clone(),
-            supported_kinds: supported_kinds(listener),
-            attached_routes: attached.iter().filter(|(of, _)| *of == at).count(),
-            conditions: judged.conditions(object, programmed),
-        }).collect(),
+        listeners: listeners
+            .map(|(at, (listener, judged))| ListenerStatus {
+                name: listener.name.clone(),
+                supported_kinds: supported_kinds(listener),
+                attached_routes: attached.iter().filter(|(of, _)| *of == at).count(),
+                conditions: judged.conditions(object, programmed),
+            })
+            .collect(),
     }
 }
 
 /// Says whether data planes do what the Gateway asks for, and where.
 fn programmed(gateway: &Gateway, accepted: bool, facts: &GatewayFacts, conditions: &mut Conditions) -> bool {
     let is_assigned = |value: &String| facts.addresses.iter().any(|address| address.value == *value);
-    let unusable = gateway.addresses.iter().filter_map(|address| address.value.as_ref()).find(|value| !is_assigned(value));
+    let unusable =
+        gateway.addresses.iter().filter_map(|address| address.value.as_ref()).find(|value| !is_assigned(value));
     let (status, reason, message) = match unusable {
         _ if !accepted => (false, "Invalid", "the Gateway was not accepted".to_owned()),
         Some(address) => (false, "AddressNotUsable", format!("the address {address} is not this gateway's")),
@@ -189,7 +207,8 @@ fn is_carried(listener: &GatewayListener, group: &str, kind: &str) -> bool {
 /// Those of the protocol that the listener lets in.
 fn supported_kinds(listener: &GatewayListener) -> Vec<Kind> {
     let allowed = &listener.allowed_routes.kinds;
-    let is_allowed = |kind: &str| allowed.is_empty() || allowed.iter().any(|one| one.group == GROUP && one.kind == kind);
+    let is_allowed =
+        |kind: &str| allowed.is_empty() || allowed.iter().any(|one| one.group == GROUP && one.kind == kind);
     let kinds = carried(listener).iter().map(|kind| kind.as_str()).filter(|kind| is_allowed(kind));
     kinds.map(|kind| Kind { group: GROUP, kind: kind.to_owned() }).collect()
 }

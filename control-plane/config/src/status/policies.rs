@@ -26,7 +26,8 @@ pub struct AncestorStatus {
 
 pub(super) fn all(index: &Index, attached: &Attached<'_>) -> Vec<(Key, PolicyStatus)> {
     let callers = callers(index, attached);
-    let tls = index.backend_tls_policies().map(|(object, policy)| (object, backend_tls(index, &callers, object, policy)));
+    let tls =
+        index.backend_tls_policies().map(|(object, policy)| (object, backend_tls(index, &callers, object, policy)));
     let traffic = index.backend_policies().map(|(object, policy)| {
         let refused = |target: &PolicyTarget| rival(index, object, policy, target);
         (object, of_targets(index, object, &policy.target_refs, refused))
@@ -42,7 +43,8 @@ pub(super) fn all(index: &Index, attached: &Attached<'_>) -> Vec<(Key, PolicySta
 fn callers<'i>(index: &'i Index, attached: &Attached<'i>) -> BTreeMap<&'i Key, BTreeSet<&'i Key>> {
     let mut callers: BTreeMap<&Key, BTreeSet<&Key>> = BTreeMap::new();
     for (gateway, routes) in attached {
-        let is_ours = index.gateway(&gateway.namespace, &gateway.name).is_some_and(|(_, it)| gateway::is_ours(index, it));
+        let is_ours =
+            index.gateway(&gateway.namespace, &gateway.name).is_some_and(|(_, it)| gateway::is_ours(index, it));
         for (_, route) in routes.iter().filter(|_| is_ours) {
             for service in index.object(route).into_iter().flat_map(|object| routes::services(index, object)) {
                 callers.entry(&service.key).or_default().insert(gateway);
@@ -95,15 +97,23 @@ fn tls_conditions(index: &Index, object: &Object, policy: &BackendTlsPolicy) -> 
     let none_is_valid = !references.is_empty() && refused.len() == references.len();
     let counts = policy.target_refs.iter().any(|target| {
         let Some((service, kind)) = index.service(namespace, &target.name) else { return false };
-        let mut ports = kind.ports.iter().filter(|port| target.section_name.is_none() || target.section_name == port.name);
+        let mut ports =
+            kind.ports.iter().filter(|port| target.section_name.is_none() || target.section_name == port.name);
         ports.any(|port| {
             backend_tls::of_port(index, &service.key, port).first().is_some_and(|(first, _)| first.key == object.key)
         })
     });
     let mut conditions = Conditions::of(object);
     match refused.first() {
-        _ if !counts => conditions.add("Accepted", false, "Conflicted", "another policy is for the same Services, and older or more specific"),
-        Some(refusal) if none_is_valid => conditions.add("Accepted", false, "NoValidCACertificate", refusal.to_string()),
+        _ if !counts => conditions.add(
+            "Accepted",
+            false,
+            "Conflicted",
+            "another policy is for the same Services, and older or more specific",
+        ),
+        Some(refusal) if none_is_valid => {
+            conditions.add("Accepted", false, "NoValidCACertificate", refusal.to_string())
+        }
         _ => conditions.add("Accepted", true, "Accepted", ""),
     }
     match refused.first() {

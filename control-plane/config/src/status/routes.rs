@@ -66,12 +66,7 @@ fn is_ours(index: &Index, route: &Attaching<'_>, reference: &ParentRef) -> bool 
     }
 }
 
-fn conditions(
-    index: &Index,
-    attached: &Attached<'_>,
-    route: &Attaching<'_>,
-    reference: &ParentRef,
-) -> Vec<Condition> {
+fn conditions(index: &Index, attached: &Attached<'_>, route: &Attaching<'_>, reference: &ParentRef) -> Vec<Condition> {
     let mut conditions = Conditions::of(route.object);
     let unsupported = unsupported(route.object);
     match attach::attachment(index, attached, route, reference) {

@@ -22,7 +22,14 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
     let speaks = (discovery, (protocol, of(tls().boxed())), time(), pool().boxed());
     let guards = (breakers().boxed(), of(outlier().boxed()), vec(health_check().boxed(), 0..3));
     (name(), speaks, (balancer(), balancing().boxed()), guards, service, origin()).prop_map(
-        |(name, (discovery, (protocol, tls), connect_timeout, pool), (balancer, balancing), guards, service, origin)| {
+        |(
+            name,
+            (discovery, (protocol, tls), connect_timeout, pool),
+            (balancer, balancing),
+            guards,
+            service,
+            origin,
+        )| {
             let (breakers, outlier, health_checks) = guards;
             normal(Cluster {
                 name,
@@ -50,8 +57,12 @@ fn tls() -> impl Strategy<Value = UpstreamTls> {
         text().prop_map(PeerName::Uri),
     ];
     let trust = prop_oneof![Just(Trust::System), name().prop_map(Trust::Authorities)];
-    (text(), trust, vec(peer, 1..4), of(name()))
-        .prop_map(|(server_name, trust, names, certificate)| UpstreamTls { server_name, trust, names, certificate })
+    (text(), trust, vec(peer, 1..4), of(name())).prop_map(|(server_name, trust, names, certificate)| UpstreamTls {
+        server_name,
+        trust,
+        names,
+        certificate,
+    })
 }
 
 /// Without what goes with no balancer, discovery or protocol like these.
