@@ -1,5 +1,7 @@
 //! Making a connection to an endpoint, within its deadline.
 
+use crate::live::LiveCluster;
+use crate::transport::Transport;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +14,39 @@ use weft_model::cluster::Keepalive;
 pub(crate) enum ConnectError {
     Timeout,
     Io(io::Error),
+    /// The endpoint was reached, but it did not prove who it is, or would not speak to us.
+    Tls(io::Error),
     /// The transport stands, but HTTP/2's preface failed.
     Handshake(hyper::Error),
 }
 
+/// What a connection is for: TLS tells the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
+    Anything,
+}
+
+/// A connection to an endpoint of a cluster as the cluster says, TLS included, within its connect timeout.
+pub(crate) async fn open(
+    cluster: &LiveCluster,
+    address: SocketAddr,
+    speaks: Speaks,
+) -> Result<Transport, ConnectError> {
+    let spec = &cluster.spec;
+    let connecting = connect(address, spec);
+    let Some(tls) = &cluster.tls else { return connecting.await.map(Transport::Plain) };
+    let opening = async {
+        let stream = tls.handshake(connecting.await?, speaks).await.map_err(ConnectError::Tls)?;
+        Ok(Transport::Tls(Box::new(stream)))
+    };
+    tokio::time::timeout(spec.connect_timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
 /// A TCP connection of a cluster, without Nagle's delay.
-pub(crate) async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<TcpStream, ConnectError> {
-    match tokio::time::timeout(cluster.connect_timeout, open(address, &cluster.bind_source)).await {
+async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<TcpStream, ConnectError> {
+    match tokio::time::timeout(cluster.connect_timeout, from_source(address, &cluster.bind_source)).await {
         Err(_) => Err(ConnectError::Timeout),
         Ok(Err(error)) => Err(ConnectError::Io(error)),
         Ok(Ok(stream)) => {
@@ -32,7 +60,7 @@ pub(crate) async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<Tc
 }
 
 /// From the source of the address's family, if there is one.
-async fn open(address: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
+async fn from_source(address: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
     let Some(source) = sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) else {
         return TcpStream::connect(address).await;
     };

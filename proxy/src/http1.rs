@@ -13,6 +13,7 @@ mod encode;
 mod tests;
 
 use crate::body::RequestBody;
+use crate::transport::Transport;
 use crate::upstream::Counted;
 use bytes::{Bytes, BytesMut};
 use decode::{Body, Head};
@@ -25,7 +26,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 /// The largest head of a response (Envoy's default, `max_response_headers_kb`).
 const MAX_HEAD_BYTES: usize = 60 * 1024;
@@ -58,7 +58,7 @@ impl Broken {
 
 /// One connection, leased to one exchange at a time.
 pub(crate) struct Lease {
-    stream: TcpStream,
+    stream: Transport,
     input: BytesMut,
     read_bytes: usize,
     output: Output,
@@ -79,7 +79,7 @@ enum Sending {
 }
 
 impl Lease {
-    pub(crate) fn new(stream: TcpStream, counted: Counted, now: Instant) -> Lease {
+    pub(crate) fn new(stream: Transport, counted: Counted, now: Instant) -> Lease {
         Lease {
             stream,
             input: BytesMut::new(),
@@ -164,13 +164,13 @@ impl Lease {
 
     /// Whether the upstream has not closed it meanwhile: a system call only if something happened. For a connection that
     /// nobody uses.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&mut self) -> bool {
         // Bytes that nobody asked for are as bad as an end.
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.stream.is_silent()
     }
 
     /// The transport, after the upstream agreed to an upgrade, with what was already read from it and what it counts as.
-    pub(crate) fn into_transport(self) -> (TcpStream, Bytes, Counted) {
+    pub(crate) fn into_transport(self) -> (Transport, Bytes, Counted) {
         (self.stream, self.input.freeze(), self.counted)
     }
 

@@ -1,7 +1,7 @@
 //! What a resource becomes while it serves: compiled once, with counters that survive changes of
 //! what they do not belong to.
 //!
-//! An endpoint is the same endpoint for as long as its address stays in its cluster; then its id, what is known of it by
+//! An endpoint is the same endpoint for as long as its address stays in its cluster, and TLS to it as it is; then its id, what is known of it by
 //! experience ([`Experience`]) and every worker's pool for it live on, whatever else is edited. So it is with a
 //! cluster ([`ClusterState`]): an edit forgets neither what is in flight nor who is ejected.
 
@@ -11,7 +11,9 @@ mod state;
 pub(crate) use queue::Queue;
 pub(crate) use state::{ClusterState, Counts, HealthCheckCounts};
 
+use crate::originate::Originator;
 use arc_swap::{ArcSwap, Guard};
+use rustls::sign::CertifiedKey;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -188,6 +190,8 @@ pub(crate) struct LiveCluster {
     monitors: Vec<Arc<Monitor>>,
     pub(crate) breaker: Breaker,
     pub(crate) state: Arc<ClusterState>,
+    /// `None`: without TLS.
+    pub(crate) tls: Option<Arc<Originator>>,
     picking: ArcSwap<Picking>,
     locality_weights: Vec<(Locality, u32)>,
     /// Where this proxy runs.
@@ -205,6 +209,8 @@ struct Picking {
 pub(crate) struct Parts<'a> {
     pub(crate) spec: Arc<Cluster>,
     pub(crate) discovered: Option<&'a Endpoints>,
+    /// What is shown to an endpoint that asks who calls.
+    pub(crate) key: Option<Arc<CertifiedKey>>,
     pub(crate) own: Arc<Locality>,
 }
 
@@ -223,12 +229,18 @@ impl LiveCluster {
         now: Instant,
         dice: &mut Dice,
     ) -> LiveCluster {
-        let Parts { spec, discovered, own } = parts;
+        let Parts { spec, discovered, key, own } = parts;
         let members = match &spec.discovery {
             weft_model::cluster::Discovery::Static(members) => members.as_slice(),
             _ => discovered.map_or(&[][..], |endpoints| &endpoints.endpoints),
         };
-        let endpoints = carry_over(&spec, members, previous, now);
+        let same_door = previous
+            .filter(|old| old.spec.tls == spec.tls && old.tls.as_ref().is_none_or(|tls| tls.shows(key.as_ref())));
+        let endpoints = carry_over(&spec, members, same_door, now);
+        let tls = spec.tls.as_ref().map(|tls| match same_door {
+            Some(LiveCluster { tls: Some(old), .. }) => old.clone(),
+            _ => Arc::new(Originator::new(tls, key)),
+        });
         let monitors = endpoints.iter().map(|endpoint| endpoint.experience.monitor.clone()).collect();
         let state = previous.map_or_else(|| Arc::new(ClusterState::new(&spec, now)), |old| old.state.clone());
         let breaker = match previous {
@@ -238,7 +250,7 @@ impl LiveCluster {
         let locality_weights = discovered.map(|endpoints| endpoints.locality_weights.clone()).unwrap_or_default();
         let picker = picker(&spec, &endpoints, &locality_weights, &own, now, dice);
         let picking = ArcSwap::from_pointee(Picking { picker, generation: state.generation() });
-        let cluster = LiveCluster { spec, endpoints, monitors, breaker, state, picking, locality_weights, own };
+        let cluster = LiveCluster { spec, endpoints, monitors, breaker, state, tls, picking, locality_weights, own };
         if previous.is_some_and(|old| old.spec.outlier != cluster.spec.outlier) {
             cluster.state.set_outlier_policy(&cluster, now);
         }

@@ -118,6 +118,7 @@ impl Rejection {
         match error {
             ConnectError::Timeout => Rejection::ConnectTimeout,
             ConnectError::Io(error) => Rejection::ConnectFailed(error.to_string()),
+            ConnectError::Tls(error) => Rejection::ConnectFailed(format!("TLS handshake: {error}")),
             ConnectError::Handshake(error) => Rejection::UpstreamReset(error.to_string()),
         }
     }

@@ -49,6 +49,8 @@ struct Sources {
 struct ClusterSource {
     cluster: Arc<Resource>,
     endpoints: Option<Arc<Resource>>,
+    /// What its endpoints are shown.
+    key: Option<Arc<CertifiedKey>>,
 }
 
 /// A listener whose parts are all there.
@@ -86,9 +88,9 @@ impl Snapshot {
     pub(crate) fn build(inputs: &Inputs<'_>, previous: &Snapshot, dice: &mut Dice) -> (Snapshot, Vec<Nack>) {
         let mut next = Snapshot { number: previous.number + 1, ..Snapshot::default() };
         let mut refused = Vec::new();
+        next.build_secrets(inputs, previous, &mut refused);
         next.build_clusters(inputs, previous, dice);
         next.build_tables(inputs, previous, &mut refused);
-        next.build_secrets(inputs, previous, &mut refused);
         next.build_listeners(inputs, previous);
         next.handed = Handed::of(&next.listeners);
         (next, refused)
@@ -119,7 +121,9 @@ impl Snapshot {
                 Discovery::Dns { .. } => inputs.resolved.get(name),
                 Discovery::Static(_) | Discovery::Forward | Discovery::OriginalDestination => None,
             };
-            let source = ClusterSource { cluster: resource.clone(), endpoints: discovered.cloned() };
+            let shown = spec.tls.as_ref().and_then(|tls| self.sources.secrets.get(tls.certificate.as_ref()?));
+            let key = shown.map(|(_, key)| key.clone());
+            let source = ClusterSource { cluster: resource.clone(), endpoints: discovered.cloned(), key };
             let old = previous.clusters.get(name);
             let same = previous.sources.clusters.get(name).is_some_and(|before| before.is(&source));
             let live = match old {
@@ -243,7 +247,11 @@ impl ClusterSource {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        Arc::ptr_eq(&self.cluster, &other.cluster) && same_endpoints
+        let same_key = match (&self.key, &other.key) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        Arc::ptr_eq(&self.cluster, &other.cluster) && same_endpoints && same_key
     }
 }
 
@@ -263,7 +271,7 @@ fn rebuild(
         Some(old) if *old.spec == *spec => old.spec.clone(),
         _ => Arc::new(spec.clone()),
     };
-    let parts = Parts { spec, discovered, own: inputs.own.clone() };
+    let parts = Parts { spec, discovered, key: source.key.clone(), own: inputs.own.clone() };
     LiveCluster::build(parts, old, inputs.now, dice)
 }
 

@@ -1,10 +1,11 @@
 //! Opaque TCP: a connection goes to an endpoint as it is.
 
-use crate::connect::connect;
+use crate::connect::{self, Speaks};
 use crate::connection::Arrival;
 use crate::live::{InFlight, LiveCluster};
 use crate::rejection::Rejection;
 use crate::snapshot::LiveListener;
+use crate::transport::Transport;
 use crate::tunnel::{self, Traffic};
 use crate::upstream::Counted;
 use crate::wire::Wire;
@@ -14,7 +15,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use weft_model::breaker::Priority;
 use weft_model::cluster::Discovery;
 use weft_model::listener::TcpHandler;
@@ -78,7 +78,7 @@ async fn open(
     cluster_name: &str,
     cluster: Option<&Arc<LiveCluster>>,
     arrival: &Arrival,
-) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
+) -> Result<(Rc<WorkerEndpoint>, Transport, Counted), Rejection> {
     let cluster = cluster.ok_or_else(|| Rejection::NoCluster(cluster_name.to_owned()))?;
     if cluster.spec.discovery == Discovery::OriginalDestination {
         return go_on(worker, cluster, arrival).await;
@@ -94,7 +94,7 @@ async fn open(
         };
         cluster.state.called();
         let counted = Counted::take(cluster, &endpoint, Priority::Default).map_err(Rejection::Overflow)?;
-        let connected = connect(endpoint.address, &cluster.spec).await;
+        let connected = connect::open(cluster, endpoint.address, Speaks::Anything).await;
         let outcome = if connected.is_ok() { Outcome::Connected } else { Outcome::ConnectFailed };
         cluster.report(place, outcome, Instant::now(), &mut worker.dice.borrow_mut());
         match connected {
@@ -110,11 +110,11 @@ async fn go_on(
     worker: &Rc<Worker>,
     cluster: &Arc<LiveCluster>,
     arrival: &Arrival,
-) -> Result<(Rc<WorkerEndpoint>, TcpStream, Counted), Rejection> {
+) -> Result<(Rc<WorkerEndpoint>, Transport, Counted), Rejection> {
     let address = arrival.destination.ok_or_else(|| Rejection::not_redirected(arrival.local))?;
     let host = worker.passthrough(cluster, address);
     cluster.state.called();
     let counted = Counted::take(cluster, &host.endpoint, Priority::Default).map_err(Rejection::Overflow)?;
-    let stream = connect(address, &cluster.spec).await.map_err(Rejection::not_connected)?;
+    let stream = connect::open(cluster, address, Speaks::Anything).await.map_err(Rejection::not_connected)?;
     Ok((host, stream, counted))
 }

@@ -45,7 +45,7 @@ pub(crate) fn server_config(termination: &TlsTermination, keys: Vec<Arc<Certifie
     Arc::new(config)
 }
 
-fn provider() -> &'static CryptoProvider {
+pub(crate) fn provider() -> &'static CryptoProvider {
     CryptoProvider::get_default().map_or_else(
         || {
             // Losing this race means that somebody else installed one, which serves as well.

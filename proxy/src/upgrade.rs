@@ -2,7 +2,7 @@
 
 use crate::attempt::Attempt;
 use crate::body::RequestBody;
-use crate::connect::connect as connect_to;
+use crate::connect::{self, Speaks};
 use crate::exchange::{Exchange, Failure, Verdict};
 use crate::forward::{next_attempt, prepare, resolve};
 use crate::head;
@@ -13,6 +13,7 @@ use crate::reply::{answered, refuse};
 use crate::response::ResponseBody;
 use crate::source::Source;
 use crate::telemetry::flags::Flag;
+use crate::transport::Transport;
 use crate::tunnel::{self, End, Traffic};
 use crate::upstream::{Counted, Wanted};
 use crate::worker::WorkerEndpoint;
@@ -23,7 +24,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::rc::Rc;
 use std::time::Instant;
-use tokio::net::TcpStream;
 use weft_model::cluster::Discovery;
 
 /// An upgrade that may pass.
@@ -123,7 +123,7 @@ pub(crate) async fn connect(mut exchange: Box<Exchange>, mut parts: request::Par
     Response::new(ResponseBody::empty())
 }
 
-async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStream, Counted), Rejection> {
+async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(Transport, Counted), Rejection> {
     loop {
         let cluster = exchange.cluster()?.clone();
         let host = match cluster.spec.discovery {
@@ -138,7 +138,7 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStr
             _ => exchange.next_attempt()?,
         };
         let counted = Counted::take(&cluster, &host.endpoint, exchange.priority()).map_err(Rejection::Overflow)?;
-        let failure = match connect_to(host.endpoint.address, &cluster.spec).await {
+        let failure = match connect::open(&cluster, host.endpoint.address, Speaks::Anything).await {
             Ok(stream) => return Ok((stream, counted)),
             Err(error) => Failure { rejection: Rejection::not_connected(error), unsent: true },
         };
@@ -151,7 +151,7 @@ async fn open(exchange: &mut Exchange, parts: &request::Parts) -> Result<(TcpStr
 }
 
 /// Copies both ways once hyper has handed the caller's connection over; the exchange lives until the tunnel ends.
-fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: TcpStream, ahead: Bytes, counted: Counted) {
+fn join(mut exchange: Box<Exchange>, caller: OnUpgrade, upstream: Transport, ahead: Bytes, counted: Counted) {
     let worker = Rc::clone(&exchange.connection.worker);
     let open = worker.opened();
     tokio::task::spawn_local(async move {

@@ -8,7 +8,7 @@
 //! `max_pending_requests`). Where no more may be made it queues, over all workers ([`crate::live::Queue`]).
 
 use crate::body::RequestBody;
-use crate::connect::{ConnectError, connect};
+use crate::connect::{ConnectError, Speaks, open};
 use crate::http1::Lease;
 use crate::live::{ClusterState, LiveCluster, LiveEndpoint};
 use crate::telemetry::metrics::{ConnectionCounter, OpenConnection};
@@ -223,8 +223,7 @@ impl Pool {
     }
 
     async fn connect(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Box<Lease>, Unavailable> {
-        let spec = &wanted.cluster.spec;
-        let stream = connect(wanted.endpoint.address, spec).await;
+        let stream = open(wanted.cluster, wanted.endpoint.address, Speaks::Http1).await;
         let stream = stream.inspect_err(|_| self.counter.failed())?;
         Ok(Box::new(Lease::new(stream, counted.opened(&self.counter), Instant::now())))
     }
@@ -297,7 +296,7 @@ impl Pool {
 
     async fn share(&self, wanted: &Wanted<'_>, counted: Counted) -> Result<Stream, Unavailable> {
         let spec = &wanted.cluster.spec;
-        let socket = connect(wanted.endpoint.address, spec).await;
+        let socket = open(wanted.cluster, wanted.endpoint.address, Speaks::Http2).await;
         let socket = socket.inspect_err(|_| self.counter.failed())?;
         let mut builder = http2::Builder::new(Local);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
@@ -347,7 +346,7 @@ impl Pool {
         let fresh = |idle_since: Instant, opened: Instant| {
             within(pool.idle_timeout, idle_since) && within(pool.max_connection_duration, opened)
         };
-        self.idle.borrow_mut().retain(|lease| fresh(lease.idle_since, lease.opened) && lease.is_open());
+        self.idle.borrow_mut().retain_mut(|lease| fresh(lease.idle_since, lease.opened) && lease.is_open());
         let worn = pool.max_requests_per_connection.unwrap_or(u32::MAX);
         self.shared.borrow_mut().retain(|one| {
             !one.sender.is_closed()

@@ -118,6 +118,9 @@ impl Mesh {
             if plan.grpc.contains(&cluster.name) && upstream.is_of_unknown_protocol() {
                 cluster.protocol = Protocol::Downstream;
             }
+            if let Some(tls) = &mut cluster.tls {
+                tls.certificate = plan.client_certificate.clone();
+            }
             resources.push(Resource::Cluster(cluster));
             if upstream.has_endpoints() {
                 let near = locality::endpoints(&self.index, &upstream, node);

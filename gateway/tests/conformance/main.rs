@@ -10,4 +10,5 @@ mod http_route;
 mod http_route_extended;
 mod kit;
 mod mesh;
+mod policies;
 mod streams;

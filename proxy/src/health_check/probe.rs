@@ -57,6 +57,7 @@ impl From<ConnectError> for Broken {
         Broken(match error {
             ConnectError::Timeout => "cannot connect in time".into(),
             ConnectError::Io(error) => format!("cannot connect: {error}"),
+            ConnectError::Tls(error) => format!("no TLS with it: {error}"),
             ConnectError::Handshake(error) => format!("cannot speak HTTP with it: {error}"),
         })
     }

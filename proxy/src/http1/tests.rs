@@ -193,10 +193,10 @@ async fn pair() -> (Box<Lease>, TcpStream) {
     let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let now = Instant::now();
     let spec = Arc::new(weft_model::Cluster::new("upstream"));
-    let parts = Parts { spec, discovered: None, own: Arc::default() };
+    let parts = Parts { spec, discovered: None, key: None, own: Arc::default() };
     let cluster = LiveCluster::build(parts, None, now, &mut weft_policy::Dice::new(1));
     let counted = Counted::take(&cluster, &LiveEndpoint::at(address, now), Priority::Default).unwrap();
-    (Box::new(Lease::new(stream.unwrap(), counted, now)), accepted.unwrap().0)
+    (Box::new(Lease::new(stream.unwrap().into(), counted, now)), accepted.unwrap().0)
 }
 
 fn parts() -> request::Parts {
@@ -241,7 +241,8 @@ async fn a_request_is_given_back_when_the_kept_connection_was_closed() {
     get(&mut lease).await.unwrap();
     assert!(lease.is_reusable());
     drop(upstream);
-    lease.stream.readable().await.unwrap();
+    let Transport::Plain(stream) = &lease.stream else { panic!("this is TLS") };
+    stream.readable().await.unwrap();
     let mut body = Some(RequestBody::Empty);
     assert!(matches!(lease.send(&mut parts(), &mut body).await, Err(Broken::Closed)));
     assert!(body.is_some(), "not one byte was sent");

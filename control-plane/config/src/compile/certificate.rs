@@ -62,7 +62,7 @@ pub(crate) fn secrets(index: &Index, gateway_namespace: &str, listener: &Gateway
 }
 
 /// The certificate as a data plane gets it.
-fn secret(index: &Index, gateway_namespace: &str, reference: &CertificateRef) -> Result<Secret, Refusal> {
+pub(crate) fn secret(index: &Index, gateway_namespace: &str, reference: &CertificateRef) -> Result<Secret, Refusal> {
     let pair = resolve(index, gateway_namespace, reference)?;
     let (namespace, name) = full_name(gateway_namespace, reference);
     Ok(Secret {

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) secrets: Vec<Secret>,
     /// The clusters that GRPCRoutes send to: whatever else their Services say, they speak HTTP/2.
     pub(crate) grpc: BTreeSet<String>,
+    /// The secret that is shown to backends which ask who calls.
+    pub(crate) client_certificate: Option<String>,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,11 @@ pub(crate) fn plan(
     }
     let key = &object.key;
     plan.affinities = Affinities::new(index, &key.namespace);
+    let shown = gateway.client_certificate.as_ref();
+    if let Some(Ok(secret)) = shown.map(|reference| certificate::secret(index, &key.namespace, reference)) {
+        plan.client_certificate = Some(secret.name.clone());
+        plan.secrets.push(secret);
+    }
     let grpc = attached.iter().filter(|(_, route)| route.kind == KindName::GrpcRoute);
     let clusters = grpc.flat_map(|(_, route)| routes[route].compiled.targets());
     plan.grpc = clusters.map(str::to_owned).collect();

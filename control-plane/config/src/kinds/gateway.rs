@@ -17,6 +17,8 @@ pub struct Gateway {
     /// 1 to 64, each (port, protocol, hostname) once.
     pub listeners: Vec<GatewayListener>,
     pub addresses: Vec<GatewayAddress>,
+    /// `spec.tls.backend.clientCertificateRef`: shown to backends that ask who calls.
+    pub client_certificate: Option<CertificateRef>,
     /// `spec.infrastructure`.
     pub infrastructure_labels: Labels,
     pub infrastructure_annotations: Labels,

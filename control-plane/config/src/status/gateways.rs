@@ -93,6 +93,15 @@ pub(super) fn gateway(
             conditions.add("Accepted", accepted, "ListenersNotValid", message);
         }
     }
+    if let Some(reference) = &gateway.client_certificate {
+        match certificate::resolve(index, &object.key.namespace, reference) {
+            Ok(_) => conditions.add("ResolvedRefs", true, "ResolvedRefs", ""),
+            Err(refusal @ Refusal::NotGranted { .. }) => {
+                conditions.add("ResolvedRefs", false, "RefNotPermitted", refusal.to_string());
+            }
+            Err(refusal) => conditions.add("ResolvedRefs", false, "InvalidClientCertificateRef", refusal.to_string()),
+        }
+    }
     let programmed = programmed(gateway, accepted, facts, &mut conditions);
     let listeners = gateway.listeners.iter().zip(judged).enumerate();
     GatewayStatus {

@@ -5,13 +5,17 @@ use crate::compile::attach::carried;
 use crate::compile::certificate;
 use crate::compile::gateway::{by_port, is_served};
 use crate::compile::index::{BUILT_IN_CLASS, Class, Index};
-use crate::kinds::{Gateway, GatewayListener, TlsMode};
+use crate::kinds::{CertificateRef, Gateway, GatewayListener, TlsMode};
 use crate::{KindName, Object, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for (object, gateway) in index.gateways() {
         if class(index, object, gateway, problems) {
             listeners(index, object, gateway, problems);
+            if let Some(reference) = &gateway.client_certificate {
+                let path = "spec.tls.backend.clientCertificateRef".to_owned();
+                certificate_ref(index, object, path, reference, problems);
+            }
         }
     }
 }
@@ -96,16 +100,25 @@ fn certificates(index: &Index, object: &Object, path: &str, listener: &GatewayLi
         problems.push(problem.hint("name a Secret of type kubernetes.io/tls").of(&object.key));
     }
     for (at, reference) in tls.certificate_refs.iter().enumerate() {
-        let Err(refusal) = certificate::resolve(index, &object.key.namespace, reference) else { continue };
-        let path = format!("{path}.tls.certificateRefs[{at}]");
-        let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
-        problem.hint = match &refusal {
-            certificate::Refusal::NoSecret { namespace, name } => did_you_mean(name, index.secret_names(namespace)),
-            certificate::Refusal::NotGranted { from_namespace, namespace, name } => Some(format!(
-                "write a ReferenceGrant in namespace {namespace} from Gateway of {from_namespace} to Secret {name}"
-            )),
-            _ => None,
-        };
-        problems.push(problem);
+        certificate_ref(index, object, format!("{path}.tls.certificateRefs[{at}]"), reference, problems);
     }
+}
+
+fn certificate_ref(
+    index: &Index,
+    object: &Object,
+    path: String,
+    reference: &CertificateRef,
+    problems: &mut Vec<Problem>,
+) {
+    let Err(refusal) = certificate::resolve(index, &object.key.namespace, reference) else { return };
+    let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
+    problem.hint = match &refusal {
+        certificate::Refusal::NoSecret { namespace, name } => did_you_mean(name, index.secret_names(namespace)),
+        certificate::Refusal::NotGranted { from_namespace, namespace, name } => Some(format!(
+            "write a ReferenceGrant in namespace {namespace} from Gateway of {from_namespace} to Secret {name}"
+        )),
+        _ => None,
+    };
+    problems.push(problem);
 }

@@ -108,7 +108,8 @@ impl Held {
             }
             Kind::Secret => {
                 let terminations = chains().filter_map(|chain| chain.tls.as_ref());
-                terminations.flat_map(|tls| &tls.secrets).map(String::as_str).collect()
+                let shown = self.clusters().filter_map(|cluster| cluster.tls.as_ref()?.certificate.as_ref());
+                terminations.flat_map(|tls| &tls.secrets).chain(shown).map(String::as_str).collect()
             }
             Kind::RouteTable => {
                 let tables = chains().filter_map(|chain| match &chain.handler {

@@ -9,6 +9,7 @@ mod health_check;
 mod http;
 mod outlier;
 mod source;
+mod tls;
 
 use super::parts::{self, At, Decoded, ISTIO, WEFT, apart, each, refuse, required};
 use super::{DecodeError, endpoint, ours};
@@ -52,6 +53,7 @@ pub(super) fn encode(cluster: &Cluster) -> cds::Cluster {
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode),
         health_checks: cluster.health_checks.iter().take(1).map(health_check::encode).collect(),
         upstream_bind_config: source::encode(&cluster.bind_source),
+        transport_socket: tls::encode(cluster),
         upstream_connection_options: http::connection_options(&cluster.pool),
         metadata: parts::metadata([(ISTIO, service(&cluster.service)), (WEFT, our_metadata(cluster))]),
         ..Default::default()
@@ -164,13 +166,13 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
     apart!(cluster => cds::Cluster {
         read: name, connect_timeout, lb_policy, lb_config, cluster_discovery_type, eds_cluster_config, load_assignment,
             typed_extension_protocol_options, circuit_breakers, outlier_detection, health_checks, common_lb_config,
-            upstream_bind_config, upstream_connection_options, metadata;
+            transport_socket, upstream_bind_config, upstream_connection_options, metadata;
         ignored: alt_stat_name, stats_matcher, per_connection_buffer_limit_bytes, per_connection_buffer_high_watermark_timeout,
             dns_refresh_rate, dns_jitter, dns_failure_refresh_rate, respect_dns_ttl, dns_lookup_family, wait_for_warm_on_init,
             cleanup_interval, close_connections_on_host_health_failure,
             ignore_health_on_host_removal, track_timeout_budgets, track_cluster_stats, preconnect_policy,
             lrs_server, lrs_report_endpoint_metrics;
-        refused: transport_socket_matches, transport_socket_matcher, max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, lb_subset_config, transport_socket, protocol_selection, filters, load_balancing_policy, upstream_config, connection_pool_per_downstream_connection, queuing_policies
+        refused: transport_socket_matches, transport_socket_matcher, max_requests_per_connection, upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options, dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, lb_subset_config, protocol_selection, filters, load_balancing_policy, upstream_config, connection_pool_per_downstream_connection, queuing_policies
     });
     if name.is_empty() {
         return refuse("name", "is empty");
@@ -222,7 +224,7 @@ pub(super) fn decode(cluster: cds::Cluster) -> Decoded<Cluster> {
         health_checks: read_health_checks(health_checks, ours::read(metadata, MORE_HEALTH_CHECKS)?)?,
         service: read_service(metadata),
         origin: parts::read_origin(metadata),
-        tls: None,
+        tls: transport_socket.map(tls::decode).transpose().at("transport_socket")?.flatten(),
         protocol: http.protocol,
         name,
         discovery,

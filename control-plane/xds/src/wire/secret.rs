@@ -32,12 +32,12 @@ fn read_certificate(certificate: tls::TlsCertificate) -> Decoded<(String, String
     Ok((read_inline("certificate_chain", certificate_chain)?, read_inline("private_key", private_key)?))
 }
 
-fn inline(text: &str) -> Option<DataSource> {
+pub(super) fn inline(text: &str) -> Option<DataSource> {
     Some(DataSource { specifier: Some(Specifier::InlineString(text.into())), ..Default::default() })
 }
 
 /// Errors never quote what they read: it may be a key.
-fn read_inline(field: &str, source: Option<DataSource>) -> Decoded<String> {
+pub(super) fn read_inline(field: &str, source: Option<DataSource>) -> Decoded<String> {
     match source.and_then(|source| source.specifier) {
         Some(Specifier::InlineString(text)) => Ok(text),
         Some(Specifier::InlineBytes(bytes)) => {

@@ -12,7 +12,7 @@ pub(crate) fn read_gateway(f: &mut Fields<'_>) -> Option<Gateway> {
 }
 
 fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
-    f.later("tls", |_| Some(()));
+    let client_certificate = f.opt("tls", |at| at.fields(gateway_tls)).flatten();
     f.later("allowedListeners", |_| Some(()));
     f.later("defaultScope", |_| Some(()));
     let class = f.must("gatewayClassName", |at| Some((object_name(at)?, at.place())));
@@ -20,6 +20,7 @@ fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
     let gateway = Gateway {
         listeners: f.list("listeners", 1..=64, listener),
         addresses: f.list("addresses", 0..=16, address),
+        client_certificate,
         infrastructure_labels: infrastructure.0,
         infrastructure_annotations: infrastructure.1,
         class_name: class.as_ref()?.0.clone(),
@@ -27,6 +28,13 @@ fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
     };
     check_unique(f, &gateway.listeners);
     Some(gateway)
+}
+
+/// What goes towards backends; callers are not asked for certificates yet.
+fn gateway_tls(f: &mut Fields<'_>) -> Option<CertificateRef> {
+    f.later("frontend", |_| Some(()));
+    let backend = f.opt("backend", |at| at.fields(|f| f.opt("clientCertificateRef", certificate_ref)));
+    backend.flatten()
 }
 
 fn infrastructure(at: &Cursor<'_>) -> Option<(Labels, Labels)> {

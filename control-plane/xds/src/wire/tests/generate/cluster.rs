@@ -3,7 +3,9 @@
 use super::*;
 use weft_model::balancer::{Balancer, Balancing, LocalityRule, SlowStart};
 use weft_model::breaker::{CircuitBreakers, RetryBudget, RetryLimit, ShareOf, Thresholds, Trip, TripOn};
-use weft_model::cluster::{Cluster, Discovery, Http2Keepalive, Keepalive, Pool, Protocol, Service};
+use weft_model::cluster::{
+    Cluster, Discovery, Http2Keepalive, Keepalive, PeerName, Pool, Protocol, Service, Trust, UpstreamTls,
+};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Locality, Workload};
 use weft_model::health_check::{HealthCheck, Probe};
 use weft_model::outlier::{Consecutive, FailurePercentage, OutlierDetection, Slow, SuccessRate};
@@ -18,12 +20,12 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
     ];
     let protocol = prop_oneof![Just(Protocol::Http1), Just(Protocol::Http2), Just(Protocol::Downstream)];
     let service = (text(), text(), text()).prop_map(|(host, name, namespace)| Service { host, name, namespace });
-    let speaks = (discovery, protocol, time(), (vec(any::<IpAddr>(), 0..3), pool().boxed()));
+    let speaks = (discovery, (protocol, of(tls().boxed())), time(), (vec(any::<IpAddr>(), 0..3), pool().boxed()));
     let guards = (breakers().boxed(), of(outlier().boxed()), vec(health_check().boxed(), 0..3));
     (name(), speaks, (balancer(), balancing().boxed()), guards, service, origin()).prop_map(
         |(
             name,
-            (discovery, protocol, connect_timeout, (bind_source, pool)),
+            (discovery, (protocol, tls), connect_timeout, (bind_source, pool)),
             (balancer, balancing),
             guards,
             service,
@@ -36,6 +38,7 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
                 balancer,
                 balancing,
                 protocol,
+                tls,
                 connect_timeout,
                 bind_source,
                 pool,
@@ -47,6 +50,21 @@ pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
             })
         },
     )
+}
+
+fn tls() -> impl Strategy<Value = UpstreamTls> {
+    let peer = prop_oneof![
+        word().prop_map(PeerName::Dns),
+        word().prop_map(|name| PeerName::Dns(format!("*.{name}"))),
+        text().prop_map(PeerName::Uri),
+    ];
+    let trust = prop_oneof![Just(Trust::System), name().prop_map(Trust::Authorities)];
+    (text(), trust, vec(peer, 1..4), of(name())).prop_map(|(server_name, trust, names, certificate)| UpstreamTls {
+        server_name,
+        trust,
+        names,
+        certificate,
+    })
 }
 
 /// Without what goes with no balancer, discovery or protocol like these.
