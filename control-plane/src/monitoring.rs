@@ -99,6 +99,7 @@ impl Monitoring {
         match request.uri().path() {
             "/ready" if *self.ready.borrow() => Answer::text(StatusCode::OK, "ready\n"),
             "/ready" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration has been read yet\n"),
+            "/live" => Answer::text(StatusCode::OK, "live\n"),
             "/debug/syncz" => Answer::json(&self.status.snapshot()),
             "/debug/problems" => Answer::json(&self.all_problems()),
             "/debug/config" => self.config(request.uri().query().unwrap_or_default()),
@@ -109,7 +110,7 @@ impl Monitoring {
             },
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "there are /ready, /metrics, /debug/syncz, /debug/problems and /debug/config?node=ID\n",
+                "there are /ready, /live, /metrics, /debug/syncz, /debug/problems and /debug/config?node=ID\n",
             ),
         }
     }

@@ -22,7 +22,7 @@ use credentials::Credentials;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use process::{Process, free_port};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -31,9 +31,14 @@ use tempfile::TempDir;
 /// An API server starts in some seconds; on a busy machine in more.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
-/// What runs beside etcd and the API server.
+/// Where pods find the API server: the first address of the Services' range.
+pub(crate) const SERVICE_IP: &str = "10.96.0.1";
+
+/// What runs beside etcd and the API server, and where.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    /// The address that pods reach it at, its node's; `None`: only its own machine does.
+    pub address: Option<Ipv4Addr>,
     /// Deployments get pods, Services EndpointSlices, ServiceAccounts tokens, and what is owned by a deleted object goes too.
     pub controllers: bool,
 }
@@ -60,7 +65,7 @@ impl ApiServer {
 
     /// With Kubernetes' controllers (all that need no node and no cloud).
     pub async fn start_with_controllers() -> ApiServer {
-        ApiServer::start_with(Options { controllers: true }).await
+        ApiServer::start_with(Options { controllers: true, ..Options::default() }).await
     }
 
     /// # Panics
@@ -69,7 +74,7 @@ impl ApiServer {
         tokio::task::spawn_blocking(binaries::ensure).await.expect("the message above says why");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path();
-        let credentials = Credentials::new(path);
+        let credentials = Credentials::new(path, options.address.unwrap_or(Ipv4Addr::LOCALHOST));
         let (etcd, etcd_port) = start_etcd(path);
         wait_for_port(&etcd, etcd_port).await;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -223,7 +228,12 @@ fn start_api(directory: &Path, port: u16, etcd_port: u16, options: Options) -> P
     let file = |name: &str| directory.join(name).display().to_string();
     let mut command = Command::new(program(Program::ApiServer));
     command.arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"));
-    command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"]).arg(format!("--secure-port={port}"));
+    let (bind, advertise) = match options.address {
+        Some(address) => (Ipv4Addr::UNSPECIFIED, address),
+        None => (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST),
+    };
+    command.arg(format!("--bind-address={bind}")).arg(format!("--advertise-address={advertise}"));
+    command.arg(format!("--secure-port={port}"));
     command.arg(format!("--tls-cert-file={}", file("server.pem")));
     command.arg(format!("--tls-private-key-file={}", file("server.key")));
     command.arg(format!("--client-ca-file={}", file("ca.pem")));

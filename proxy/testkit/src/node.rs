@@ -136,6 +136,11 @@ impl Node {
         cluster::run(self.clone(), client).await;
     }
 
+    /// What a container of a pod of that uid has printed.
+    pub fn log_of(&self, uid: &str, container: &str) -> String {
+        std::fs::read_to_string(self.shared.pod_directory(uid).join(format!("{container}.log"))).unwrap_or_default()
+    }
+
     pub fn network(&self) -> &Network {
         &self.shared.network
     }

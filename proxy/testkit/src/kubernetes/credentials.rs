@@ -3,10 +3,11 @@
 use super::Ca;
 use rcgen::KeyPair;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// The names that the server's certificate has.
-const SERVER_NAMES: [&str; 4] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+const SERVER_NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc", super::SERVICE_IP];
 
 pub(super) struct Credentials {
     pub(super) ca: Ca,
@@ -14,9 +15,11 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Writes what the server needs to `directory`: `ca.pem`, `server.pem`, `server.key`, `account.key`, `account.pub`.
-    pub(super) fn new(directory: &Path) -> Credentials {
+    pub(super) fn new(directory: &Path, address: Ipv4Addr) -> Credentials {
         let ca = Ca::new();
-        let server = ca.issue(&SERVER_NAMES);
+        let own = address.to_string();
+        let names: Vec<&str> = SERVER_NAMES.into_iter().chain([own.as_str()]).collect();
+        let server = ca.issue(&names);
         let account = KeyPair::generate().expect("the provider makes keys");
         let write = |name: &str, text: String| fs::write(directory.join(name), text).expect("it is writable");
         write("ca.pem", ca.pem());

@@ -30,6 +30,11 @@ impl Objects {
         self
     }
 
+    /// Whether there is a cluster whose API server pods may ask.
+    pub(super) fn is_a_clusters(&self) -> bool {
+        self.cluster.get().is_some()
+    }
+
     pub(super) fn ask(&self, client: kube::Client) {
         assert!(self.cluster.set(client).is_ok(), "a node joins one cluster, once");
     }

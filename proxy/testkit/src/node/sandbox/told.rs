@@ -3,6 +3,7 @@
 use super::super::NODE;
 use super::super::objects::Data;
 use super::{Sandbox, name, namespace};
+use crate::kubernetes::SERVICE_IP;
 use crate::netns::NODE_V4;
 use k8s_openapi::api::core::v1::{Container, EnvVar, KeyToPath, ObjectFieldSelector, Volume, VolumeProjection};
 use std::collections::BTreeMap;
@@ -68,6 +69,10 @@ impl Sandbox {
             ("HOME".to_owned(), "/".to_owned()),
             ("HOSTNAME".to_owned(), name(&self.pod).to_owned()),
         ]);
+        if self.shared.objects.is_a_clusters() {
+            env.insert("KUBERNETES_SERVICE_HOST".to_owned(), SERVICE_IP.to_owned());
+            env.insert("KUBERNETES_SERVICE_PORT".to_owned(), "443".to_owned());
+        }
         for source in container.env_from.as_deref().unwrap_or_default() {
             let data = match (&source.config_map_ref, &source.secret_ref) {
                 (Some(from), _) => self.config_map(&from.name, None, from.optional).await?,
