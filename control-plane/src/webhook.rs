@@ -61,6 +61,27 @@ impl Cluster {
     }
 }
 
+/// Whether this cluster has them: what is written, else what the API server's version says. A node may be older by
+/// three versions; where one is, it has to be written.
+async fn native_sidecars(cluster: &Cluster, written: Option<bool>) -> bool {
+    if let Some(written) = written {
+        return written;
+    }
+    match cluster.client.apiserver_version().await {
+        Ok(version) => has_native_sidecars(&version.major, &version.minor),
+        Err(error) => {
+            tracing::warn!("webhooks: the API server's version cannot be read, sidecars are containers: {error}");
+            false
+        }
+    }
+}
+
+/// On by default since Kubernetes 1.29. Providers write `29+`.
+fn has_native_sidecars(major: &str, minor: &str) -> bool {
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok();
+    number(major).zip(number(minor)).is_some_and(|version| version >= (1, 29))
+}
+
 /// Serves until `shutdown`. Errors: no certificate can be made.
 pub(crate) async fn run(
     webhook: Webhook,
@@ -68,10 +89,13 @@ pub(crate) async fn run(
     live: Arc<Live>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Webhook { names, injection, cluster, .. } = webhook;
+    let Webhook { names, mut injection, cluster, .. } = webhook;
     let first = match &cluster {
         Some(cluster) => match shutdown.run_until_cancelled(secret::first(cluster)).await {
-            Some(authority) => authority,
+            Some(authority) => {
+                injection.native_sidecars = Some(native_sidecars(cluster, injection.native_sidecars).await);
+                authority
+            }
             None => return Ok(()),
         },
         None => Authority::create(SystemTime::now(), None).context("the webhooks' authority")?,

@@ -26,7 +26,7 @@ pub(crate) fn assemble(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Refusal> {
     let mut pod = pod.clone();
-    let native = overrides.native.unwrap_or(settings.native_sidecars);
+    let native = overrides.native.or(settings.native_sidecars).unwrap_or(true);
     let spec = pod["spec"].as_object_mut().expect("the shape says that it has a spec");
     warn(spec, native, warnings);
     let mut lists = Lists::take(spec);

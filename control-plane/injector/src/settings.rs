@@ -14,8 +14,9 @@ pub struct Settings {
     pub control_plane: String,
     /// The revision that this control plane is. `default` also answers to `istio-injection=enabled`.
     pub revision: String,
-    /// Whether the cluster has native sidecars (Kubernetes 1.29 and later).
-    pub native_sidecars: bool,
+    /// Whether the cluster has native sidecars. By default the webhook asks the API server, and `weft inject` takes it
+    /// for one that has: Kubernetes 1.29 or later.
+    pub native_sidecars: Option<bool>,
     /// A classic sidecar is ready before the app starts (a native one always is).
     pub hold_application_until_proxy_starts: bool,
     /// Probes ask the sidecar, which asks the app.
@@ -52,7 +53,7 @@ impl Default for Settings {
             image_pull_policy: None,
             control_plane: "weft-control-plane.weft-system.svc:15010".into(),
             revision: "default".into(),
-            native_sidecars: true,
+            native_sidecars: None,
             hold_application_until_proxy_starts: true,
             rewrite_probes: true,
             log_level: "info".into(),

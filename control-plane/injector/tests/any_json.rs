@@ -130,7 +130,7 @@ proptest! {
 
     #[test]
     fn any_json_is_answered(document in any_value(), native: bool) {
-        let settings = Settings { native_sidecars: native, ..Settings::default() };
+        let settings = Settings { native_sidecars: Some(native), ..Settings::default() };
         let _ = inject(&document, &Namespace::chosen("shop"), &settings);
         for kind in ["Pod", "Deployment", "CronJob", "List"] {
             let mut document = document.clone();
@@ -143,7 +143,7 @@ proptest! {
 
     #[test]
     fn a_pod_loses_no_field_and_a_second_time_changes_nothing(pod in nearly_a_pod(), native: bool) {
-        let settings = Settings { native_sidecars: native, ..Settings::default() };
+        let settings = Settings { native_sidecars: Some(native), ..Settings::default() };
         let namespace = Namespace::chosen("shop");
         if let Ok(Outcome::Injected(injected)) = inject(&pod, &namespace, &settings) {
             prop_assert_eq!(keeps(&without_templates(&pod), &injected.pod, "pod"), Ok(()));

@@ -1,7 +1,8 @@
 //! What the API server trusts: each webhook's `caBundle`, in step with the authority, whoever else writes there.
 //!
 //! `kubectl apply` of the manifests takes the bundle out again, and a rotation makes it stale. So both
-//! configurations are watched, and mended at each change that is not ours.
+//! configurations are watched, and mended at each change that is not ours. Replicas learn of a new authority one after the
+//! other; a bundle that trusts one's own authority, whoever else it trusts, is left alone, or they would write in turns.
 
 use super::Cluster;
 use super::authority::Authority;
@@ -22,6 +23,8 @@ use tokio::sync::watch;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// After a change of ours: whoever writes against us makes no more work than this.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Never ends by itself.
 pub(super) async fn keep(cluster: &Cluster, authorities: watch::Receiver<Arc<Authority>>) {
@@ -59,12 +62,14 @@ where
             Ok(()) = authorities.changed() => {}
             () = again => {}
         }
-        let bundle = authorities.borrow().bundle();
-        let patch = held.as_ref().and_then(|held| patch(&serde_json::to_value(held).ok()?, &bundle));
+        let authority = authorities.borrow().clone();
+        let patch = held.as_ref().and_then(|held| patch(&serde_json::to_value(held).ok()?, &authority));
         retry = match patch {
             Some(patch) => match api.patch(name, &PatchParams::default(), &kube::api::Patch::Json::<()>(patch)).await {
-                Ok(_) => {
+                Ok(changed) => {
+                    held = Some(changed);
                     tracing::info!("webhooks: caBundle of {} {name} is in step", K::kind(&()));
+                    tokio::time::sleep(PAUSE).await;
                     None
                 }
                 Err(error) => {
@@ -77,13 +82,17 @@ where
     }
 }
 
-/// What makes every webhook of `configuration` trust `bundle`; `None` when all do.
+/// What makes every webhook of `configuration` trust the authority; `None` when all do.
 ///
 /// Each change is bound to the webhook's name at its place, so that a list which somebody has just changed is left alone.
-pub(super) fn patch(configuration: &Value, bundle: &str) -> Option<Patch> {
-    let wanted = serde_json::to_value(ByteString(bundle.as_bytes().to_vec())).ok()?;
+pub(super) fn patch(configuration: &Value, authority: &Authority) -> Option<Patch> {
+    let wanted = serde_json::to_value(ByteString(authority.bundle().into_bytes())).ok()?;
     let webhooks = configuration.get("webhooks")?.as_array()?;
-    let stale = webhooks.iter().enumerate().filter(|(_, webhook)| webhook["clientConfig"]["caBundle"] != wanted);
+    let trusts = |webhook: &Value| {
+        let held = serde_json::from_value::<ByteString>(webhook["clientConfig"]["caBundle"].clone());
+        held.is_ok_and(|held| String::from_utf8_lossy(&held.0).contains(&authority.certificate_pem))
+    };
+    let stale = webhooks.iter().enumerate().filter(|(_, webhook)| !trusts(webhook));
     let at = |index: usize, rest: &[&str]| {
         let index = index.to_string();
         PointerBuf::from_tokens(["webhooks", &index].into_iter().chain(rest.iter().copied()))

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The authority to begin with; waits for the API server.
 pub(super) async fn first(cluster: &Cluster) -> Authority {
     loop {
-        match current(cluster).await {
+        match current(cluster, None).await {
             Ok(authority) => return authority,
             Err(error) => tracing::warn!("webhooks: no authority yet: {error:#}"),
         }
@@ -39,7 +39,8 @@ pub(super) async fn first(cluster: &Cluster) -> Authority {
 pub(super) async fn keep(cluster: &Cluster, authorities: watch::Sender<Arc<Authority>>) {
     loop {
         tokio::time::sleep(CHECK).await;
-        match current(cluster).await {
+        let known = authorities.borrow().clone();
+        match current(cluster, Some(&known)).await {
             Ok(authority) => drop(authorities.send_if_modified(|known| {
                 let is_new = **known != authority;
                 *known = Arc::new(authority);
@@ -50,8 +51,8 @@ pub(super) async fn keep(cluster: &Cluster, authorities: watch::Sender<Arc<Autho
     }
 }
 
-/// What the Secret holds, or what it now holds.
-async fn current(cluster: &Cluster) -> anyhow::Result<Authority> {
+/// What the Secret holds, or what it now holds. The one that is `known` is trusted on, also when its Secret was lost.
+async fn current(cluster: &Cluster, known: Option<&Authority>) -> anyhow::Result<Authority> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let name = &cluster.secret;
     let found = secrets.get_opt(name).await.with_context(|| format!("Secret {name}"))?;
@@ -60,7 +61,8 @@ async fn current(cluster: &Cluster) -> anyhow::Result<Authority> {
     if let Some(held) = held.clone().filter(|held| !held.is_due(now)) {
         return Ok(held);
     }
-    let next = Authority::create(now, held.map(|held| held.certificate_pem))?;
+    let before = held.or_else(|| known.cloned()).map(|before| before.certificate_pem);
+    let next = Authority::create(now, before)?;
     let post = PostParams::default();
     // A conflict is another replica that was quicker: the caller reads again.
     match found {

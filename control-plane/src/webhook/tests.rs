@@ -3,7 +3,7 @@
 use super::authority::Authority;
 use super::server::Server;
 use super::serving::Serving;
-use super::{Webhook, bundle, secret};
+use super::{Webhook, bundle, has_native_sidecars, secret};
 use crate::pipeline::Live;
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -270,6 +270,13 @@ async fn settle() {
 }
 
 #[test]
+fn native_sidecars_are_there_since_1_29() {
+    for (minor, expected) in [("20", false), ("28", false), ("29", true), ("29+", true), ("33", true), ("", false)] {
+        assert_eq!(has_native_sidecars("1", minor), expected, "1.{minor}");
+    }
+}
+
+#[test]
 fn an_authority_survives_its_secret() {
     let authority = Authority::create(SystemTime::now(), Some("before".into())).unwrap();
     let held = Secret { data: Some(secret::data(&authority)), ..Secret::default() };
@@ -287,17 +294,32 @@ fn an_authority_survives_its_secret() {
 }
 
 #[test]
-fn every_webhook_trusts_the_bundle_and_a_list_that_changed_is_left_alone() {
+fn every_webhook_trusts_the_authority_and_a_list_that_changed_is_left_alone() {
+    let authority = Authority::create(SystemTime::now(), None).unwrap();
     let mut configuration = json!({ "webhooks": [
         { "name": "one", "clientConfig": { "service": { "name": "weft" } } },
         { "name": "two", "clientConfig": { "caBundle": "b2xk" } },
     ] });
-    let patch = bundle::patch(&configuration, "new").unwrap();
+    let patch = bundle::patch(&configuration, &authority).unwrap();
     let mut moved = json!({ "webhooks": [configuration["webhooks"][1].clone(), configuration["webhooks"][0].clone()] });
     assert!(json_patch::patch(&mut moved, &patch).is_err());
     json_patch::patch(&mut configuration, &patch).unwrap();
     for webhook in configuration["webhooks"].as_array().unwrap() {
-        assert_eq!(decoded(&webhook["clientConfig"]["caBundle"]), b"new");
+        assert_eq!(decoded(&webhook["clientConfig"]["caBundle"]), authority.bundle().as_bytes());
     }
-    assert_eq!(bundle::patch(&configuration, "new"), None);
+    assert_eq!(bundle::patch(&configuration, &authority), None);
+}
+
+/// They once did, many times a second, until the slower one had read the Secret.
+#[test]
+fn replicas_do_not_write_the_bundle_in_turns() {
+    let old = Authority::create(SystemTime::now(), None).unwrap();
+    let new = Authority::create(SystemTime::now(), Some(old.certificate_pem.clone())).unwrap();
+    let mut configuration = json!({ "webhooks": [{ "name": "one", "clientConfig": {} }] });
+    for authority in [&old, &new] {
+        let patch = bundle::patch(&configuration, authority).unwrap();
+        json_patch::patch(&mut configuration, &patch).unwrap();
+    }
+    assert_eq!(bundle::patch(&configuration, &new), None);
+    assert_eq!(bundle::patch(&configuration, &old), None, "who has not heard of the new one is content");
 }

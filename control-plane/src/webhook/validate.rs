@@ -14,7 +14,7 @@ pub(super) fn answer(review: &Review, world: &World) -> Answer {
     if review.object.is_null() {
         return Answer::default();
     }
-    let parsed = read(&place(review), &review.object);
+    let parsed = weft_config::read_object(&place(review), &review.object);
     let is_as_before = !review.old.is_null() && review.old.get("spec") == review.object.get("spec");
     let refuses = |problem: &&Problem| {
         problem.is_error() && !is_as_before && !["kind", "apiVersion"].contains(&problem.path.as_str())
@@ -42,11 +42,6 @@ fn place(review: &Review) -> String {
         "" => format!("{kind}/{name}"),
         namespace => format!("{namespace}/{kind}/{name}"),
     }
-}
-
-/// JSON is YAML.
-fn read(place: &str, object: &Value) -> Parsed {
-    weft_config::read(place, &object.to_string())
 }
 
 /// What the object and the world in force say of each other, as far as it is the object's own mistake.
