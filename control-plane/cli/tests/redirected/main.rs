@@ -2,6 +2,7 @@
 //!
 //! Skipped, with a printed word, where this process may not make network namespaces.
 
+#[cfg(test)]
 mod cluster;
 
 use cluster::{Cluster, admin, greeter, http_app, talk, wait};
