@@ -63,7 +63,7 @@ endpoints: [{addresses: [10.99.0.4]}]
 const ORDER: &str = "10.96.0.10";
 
 fn at(address: &str) -> SocketAddr {
-    address.parse().unwrap()
+    address.parse().expect("an address")
 }
 
 fn cluster() -> Option<Cluster> {
