@@ -45,7 +45,7 @@ pub(crate) async fn open(
 }
 
 /// A TCP connection of a cluster, without Nagle's delay.
-async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<TcpStream, ConnectError> {
+pub(crate) async fn connect(address: SocketAddr, cluster: &Cluster) -> Result<TcpStream, ConnectError> {
     match tokio::time::timeout(cluster.connect_timeout, from_source(address, &cluster.bind_source)).await {
         Err(_) => Err(ConnectError::Timeout),
         Ok(Err(error)) => Err(ConnectError::Io(error)),
