@@ -123,7 +123,7 @@ impl<'c> Prober<'c> {
     }
 
     async fn connect(&self) -> Result<Connection, Broken> {
-        let stream = connect(self.address, &self.cluster).await?;
+        let stream = connect(self.address, self.cluster).await?;
         Ok(match &self.check.probe {
             Probe::Http { http2, .. } => Connection::Http(Client::open(stream, *http2).await?),
             Probe::Grpc { .. } => Connection::Http(Client::open(stream, true).await?),

@@ -2,6 +2,7 @@
 //!
 //! Skipped, with a printed word, where this process may not make network namespaces.
 
+#[cfg(test)]
 mod cluster;
 
 use cluster::{Cluster, admin, greeter, http_app, talk, wait};
@@ -62,7 +63,7 @@ endpoints: [{addresses: [10.99.0.4]}]
 const ORDER: &str = "10.96.0.10";
 
 fn at(address: &str) -> SocketAddr {
-    address.parse().unwrap()
+    address.parse().expect("an address")
 }
 
 fn cluster() -> Option<Cluster> {

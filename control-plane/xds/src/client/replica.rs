@@ -308,10 +308,9 @@ impl State {
                 continue;
             }
             let referred = next.held.referred(kind);
-            let is_unused =
-                |name: &&str| !referred.contains(name) && !(kind == Kind::Cluster && awaited.contains(*name));
+            let is_kept = |name: &str| referred.contains(name) || (kind == Kind::Cluster && awaited.contains(name));
             let unused: Vec<String> =
-                next.held.iter(kind).map(|(name, _)| name).filter(is_unused).map(String::from).collect();
+                next.held.iter(kind).map(|(name, _)| name).filter(|name| !is_kept(name)).map(String::from).collect();
             touched[kind] |= !unused.is_empty();
             for name in unused {
                 next.held.set(kind, &name, None);
