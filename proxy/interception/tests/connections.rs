@@ -67,7 +67,7 @@ impl Scene {
     }
 
     /// A call from within the pod.
-    fn from_pod(&self, user: u32, to: (IpAddr, u16)) -> Taken {
+    fn pod_calls(&self, user: u32, to: (IpAddr, u16)) -> Taken {
         self.pod.namespace.run(|| call(user, None, to.into()))
     }
 }
@@ -129,16 +129,16 @@ fn what_comes_in_goes_to_the_proxy_except_excluded_ports() {
 fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in Scene::addresses(&scene.other) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("outbound", ip, APP_PORT));
-        assert_eq!(scene.from_pod(APP, (ip, EXCLUDED)), taken("other", ip, EXCLUDED));
-        assert_eq!(scene.from_pod(0, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("outbound", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, EXCLUDED)), taken("other", ip, EXCLUDED));
+        assert_eq!(scene.pod_calls(0, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
     }
     for ip in [weft_testkit::netns::NODE_V4.into(), weft_testkit::netns::NODE_V6.into()] {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("node", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("node", ip, APP_PORT));
     }
     // Nobody has these addresses: it is the proxy's to find out who is meant.
     for ip in ["10.96.0.7", "fd96::7"].map(|ip| ip.parse().expect("an address")) {
-        assert_eq!(scene.from_pod(APP, (ip, 80)), taken("outbound", ip, 80));
+        assert_eq!(scene.pod_calls(APP, (ip, 80)), taken("outbound", ip, 80));
     }
     assert!(scene.network.node().nft(&["list", "ruleset"], "").is_empty(), "only the pod has rules");
 }
@@ -147,7 +147,7 @@ fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
 fn what_the_proxy_sends_goes_where_it_is_sent() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in Scene::addresses(&scene.other) {
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("other", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("other", ip, APP_PORT));
     }
 }
 
@@ -155,13 +155,13 @@ fn what_the_proxy_sends_goes_where_it_is_sent() {
 fn a_call_within_the_pod_is_left_alone_unless_the_proxy_calls_its_own_pod() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in ["127.0.0.1", "::1"].map(|ip| ip.parse().expect("an address")) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("app", ip, APP_PORT));
     }
     for (ip, handed_on) in Scene::addresses(&scene.pod).into_iter().zip(["127.0.0.6", "::6"]) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("inbound", ip, APP_PORT), "as from anybody else");
-        assert_eq!(scene.from_pod(PROXY, (ip, EXCLUDED)), taken("app", ip, EXCLUDED));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("inbound", ip, APP_PORT), "as from anybody else");
+        assert_eq!(scene.pod_calls(PROXY, (ip, EXCLUDED)), taken("app", ip, EXCLUDED));
         let from = handed_on.parse().ok();
         let handed_on = scene.pod.namespace.run(|| call(PROXY, from, (ip, APP_PORT).into()));
         assert_eq!(handed_on, taken("app", ip, APP_PORT), "the proxy hands on what came in");
@@ -187,7 +187,7 @@ fn only_what_is_listed_is_intercepted() {
         assert_eq!(from_other(9000), taken("inbound", ip, 9000));
     }
     let [v4, v6] = Scene::addresses(&scene.other);
-    assert_eq!(scene.from_pod(APP, (v4, APP_PORT)), taken("outbound", v4, APP_PORT), "an included network");
-    assert_eq!(scene.from_pod(APP, (v6, APP_PORT)), taken("other", v6, APP_PORT));
-    assert_eq!(scene.from_pod(APP, (v6, 9000)), taken("outbound", v6, 9000), "an included port");
+    assert_eq!(scene.pod_calls(APP, (v4, APP_PORT)), taken("outbound", v4, APP_PORT), "an included network");
+    assert_eq!(scene.pod_calls(APP, (v6, APP_PORT)), taken("other", v6, APP_PORT));
+    assert_eq!(scene.pod_calls(APP, (v6, 9000)), taken("outbound", v6, 9000), "an included port");
 }
