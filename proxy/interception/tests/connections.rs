@@ -10,8 +10,12 @@ use std::time::Duration;
 use weft_interception::{List, Port, Ruleset, Settings, Which, install};
 use weft_testkit::netns::{Joined, Network};
 
-const PROXY: u32 = 1337;
-const APP: u32 = 1000;
+/// A user and a group.
+type User = (u32, u32);
+
+const PROXY: User = (1337, 1337);
+const APP: User = (1000, 1000);
+const ROOT: User = (0, 0);
 
 const APP_PORT: u16 = 8080;
 const EXCLUDED: u16 = 9000;
@@ -19,8 +23,8 @@ const EXCLUDED: u16 = 9000;
 fn settings() -> Settings {
     let port = |port| Port::new(port).expect("not 0");
     Settings {
-        proxy_uid: PROXY,
-        proxy_gid: PROXY,
+        proxy_uid: PROXY.0,
+        proxy_gid: PROXY.1,
         inbound_port: port(15006),
         outbound_port: port(15001),
         include_inbound_ports: Which::All,
@@ -67,7 +71,7 @@ impl Scene {
     }
 
     /// A call from within the pod.
-    fn pod_calls(&self, user: u32, to: (IpAddr, u16)) -> Taken {
+    fn pod_calls(&self, user: User, to: (IpAddr, u16)) -> Taken {
         self.pod.namespace.run(|| call(user, None, to.into()))
     }
 }
@@ -92,10 +96,10 @@ fn original_destination(connection: &TcpStream) -> SocketAddr {
     SocketAddr::new(wanted.ip().to_canonical(), wanted.port())
 }
 
-/// Connects as `user`; the calling thread is never root again.
-fn call(user: u32, from: Option<IpAddr>, to: SocketAddr) -> Taken {
+/// Connects as this user; the calling thread is never root again.
+fn call((uid, gid): User, from: Option<IpAddr>, to: SocketAddr) -> Taken {
     use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_res_gid(gid, gid, gid).expect("root may become anybody");
     set_thread_res_uid(uid, uid, uid).expect("root may become anybody");
     let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
@@ -131,7 +135,7 @@ fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
     for ip in Scene::addresses(&scene.other) {
         assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("outbound", ip, APP_PORT));
         assert_eq!(scene.pod_calls(APP, (ip, EXCLUDED)), taken("other", ip, EXCLUDED));
-        assert_eq!(scene.pod_calls(0, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
+        assert_eq!(scene.pod_calls(ROOT, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
     }
     for ip in [weft_testkit::netns::NODE_V4.into(), weft_testkit::netns::NODE_V6.into()] {
         assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("node", ip, APP_PORT));
@@ -147,7 +151,9 @@ fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
 fn what_the_proxy_sends_goes_where_it_is_sent() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in Scene::addresses(&scene.other) {
-        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("other", ip, APP_PORT));
+        for user in [PROXY, (PROXY.0, 0), (APP.0, PROXY.1)] {
+            assert_eq!(scene.pod_calls(user, (ip, APP_PORT)), taken("other", ip, APP_PORT), "{user:?}");
+        }
     }
 }
 
