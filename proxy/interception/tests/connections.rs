@@ -10,8 +10,12 @@ use std::time::Duration;
 use weft_interception::{List, Port, Ruleset, Settings, Which, install};
 use weft_testkit::netns::{Joined, Network};
 
-const PROXY: u32 = 1337;
-const APP: u32 = 1000;
+/// A user and a group.
+type User = (u32, u32);
+
+const PROXY: User = (1337, 1337);
+const APP: User = (1000, 1000);
+const ROOT: User = (0, 0);
 
 const APP_PORT: u16 = 8080;
 const EXCLUDED: u16 = 9000;
@@ -19,8 +23,8 @@ const EXCLUDED: u16 = 9000;
 fn settings() -> Settings {
     let port = |port| Port::new(port).expect("not 0");
     Settings {
-        proxy_uid: PROXY,
-        proxy_gid: PROXY,
+        proxy_uid: PROXY.0,
+        proxy_gid: PROXY.1,
         inbound_port: port(15006),
         outbound_port: port(15001),
         include_inbound_ports: Which::All,
@@ -67,7 +71,7 @@ impl Scene {
     }
 
     /// A call from within the pod.
-    fn from_pod(&self, user: u32, to: (IpAddr, u16)) -> Taken {
+    fn pod_calls(&self, user: User, to: (IpAddr, u16)) -> Taken {
         self.pod.namespace.run(|| call(user, None, to.into()))
     }
 }
@@ -92,10 +96,10 @@ fn original_destination(connection: &TcpStream) -> SocketAddr {
     SocketAddr::new(wanted.ip().to_canonical(), wanted.port())
 }
 
-/// Connects as `user`; the calling thread is never root again.
-fn call(user: u32, from: Option<IpAddr>, to: SocketAddr) -> Taken {
+/// Connects as this user; the calling thread is never root again.
+fn call((uid, gid): User, from: Option<IpAddr>, to: SocketAddr) -> Taken {
     use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_res_gid(gid, gid, gid).expect("root may become anybody");
     set_thread_res_uid(uid, uid, uid).expect("root may become anybody");
     let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
@@ -129,16 +133,16 @@ fn what_comes_in_goes_to_the_proxy_except_excluded_ports() {
 fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in Scene::addresses(&scene.other) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("outbound", ip, APP_PORT));
-        assert_eq!(scene.from_pod(APP, (ip, EXCLUDED)), taken("other", ip, EXCLUDED));
-        assert_eq!(scene.from_pod(0, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("outbound", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, EXCLUDED)), taken("other", ip, EXCLUDED));
+        assert_eq!(scene.pod_calls(ROOT, (ip, APP_PORT)), taken("outbound", ip, APP_PORT), "root is nobody special");
     }
     for ip in [weft_testkit::netns::NODE_V4.into(), weft_testkit::netns::NODE_V6.into()] {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("node", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("node", ip, APP_PORT));
     }
     // Nobody has these addresses: it is the proxy's to find out who is meant.
     for ip in ["10.96.0.7", "fd96::7"].map(|ip| ip.parse().expect("an address")) {
-        assert_eq!(scene.from_pod(APP, (ip, 80)), taken("outbound", ip, 80));
+        assert_eq!(scene.pod_calls(APP, (ip, 80)), taken("outbound", ip, 80));
     }
     assert!(scene.network.node().nft(&["list", "ruleset"], "").is_empty(), "only the pod has rules");
 }
@@ -147,7 +151,9 @@ fn what_the_app_sends_goes_to_the_proxy_except_excluded_ports_and_networks() {
 fn what_the_proxy_sends_goes_where_it_is_sent() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in Scene::addresses(&scene.other) {
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("other", ip, APP_PORT));
+        for user in [PROXY, (PROXY.0, 0), (APP.0, PROXY.1)] {
+            assert_eq!(scene.pod_calls(user, (ip, APP_PORT)), taken("other", ip, APP_PORT), "{user:?}");
+        }
     }
 }
 
@@ -155,13 +161,13 @@ fn what_the_proxy_sends_goes_where_it_is_sent() {
 fn a_call_within_the_pod_is_left_alone_unless_the_proxy_calls_its_own_pod() {
     let Some(scene) = Scene::new(&settings()) else { return };
     for ip in ["127.0.0.1", "::1"].map(|ip| ip.parse().expect("an address")) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("app", ip, APP_PORT));
     }
     for (ip, handed_on) in Scene::addresses(&scene.pod).into_iter().zip(["127.0.0.6", "::6"]) {
-        assert_eq!(scene.from_pod(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
-        assert_eq!(scene.from_pod(PROXY, (ip, APP_PORT)), taken("inbound", ip, APP_PORT), "as from anybody else");
-        assert_eq!(scene.from_pod(PROXY, (ip, EXCLUDED)), taken("app", ip, EXCLUDED));
+        assert_eq!(scene.pod_calls(APP, (ip, APP_PORT)), taken("app", ip, APP_PORT));
+        assert_eq!(scene.pod_calls(PROXY, (ip, APP_PORT)), taken("inbound", ip, APP_PORT), "as from anybody else");
+        assert_eq!(scene.pod_calls(PROXY, (ip, EXCLUDED)), taken("app", ip, EXCLUDED));
         let from = handed_on.parse().ok();
         let handed_on = scene.pod.namespace.run(|| call(PROXY, from, (ip, APP_PORT).into()));
         assert_eq!(handed_on, taken("app", ip, APP_PORT), "the proxy hands on what came in");
@@ -187,7 +193,7 @@ fn only_what_is_listed_is_intercepted() {
         assert_eq!(from_other(9000), taken("inbound", ip, 9000));
     }
     let [v4, v6] = Scene::addresses(&scene.other);
-    assert_eq!(scene.from_pod(APP, (v4, APP_PORT)), taken("outbound", v4, APP_PORT), "an included network");
-    assert_eq!(scene.from_pod(APP, (v6, APP_PORT)), taken("other", v6, APP_PORT));
-    assert_eq!(scene.from_pod(APP, (v6, 9000)), taken("outbound", v6, 9000), "an included port");
+    assert_eq!(scene.pod_calls(APP, (v4, APP_PORT)), taken("outbound", v4, APP_PORT), "an included network");
+    assert_eq!(scene.pod_calls(APP, (v6, APP_PORT)), taken("other", v6, APP_PORT));
+    assert_eq!(scene.pod_calls(APP, (v6, 9000)), taken("outbound", v6, 9000), "an included port");
 }

@@ -230,9 +230,14 @@ fn remove(name: &str) {
 fn remove_left_behind() {
     for entry in fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
-        if owner.is_some_and(|pid: u32| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if is_left_behind(&name, PREFIX) {
             remove(&name);
         }
     }
+}
+
+/// Whether the process that made it is gone. What tests make outside of themselves is called prefix, process id, `-`, number.
+pub(crate) fn is_left_behind(name: &str, prefix: &str) -> bool {
+    let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
+    owner.is_some_and(|pid: u32| !Path::new("/proc").join(pid.to_string()).exists())
 }

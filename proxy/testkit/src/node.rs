@@ -24,10 +24,11 @@ pub use objects::Objects;
 pub use pod::RunningPod;
 pub use services::ServiceAddress;
 
-use crate::netns::Network;
+use crate::netns::{Network, is_left_behind};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ use tempfile::TempDir;
 
 /// Its name in a cluster.
 pub const NODE: &str = "node";
+
+/// What its directory's name begins with, before the id of the process whose it is.
+const PREFIX: &str = "weft-node-";
 
 /// What runs for a container, by its image's name: as written, or without registry and tag.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +98,9 @@ where
     T: Future<Output = ()>,
 {
     let Some(network) = Network::new() else { return };
-    let directory = tempfile::Builder::new().prefix("weft-node-").tempdir().expect("a directory for the pods");
+    remove_left_behind();
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let directory = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a directory for the pods");
     let services = services::Services::default();
     let node = Node { shared: Arc::new(Shared { network, images, objects, directory, services }) };
     let kept = node.clone();
@@ -102,6 +108,16 @@ where
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(test(node));
     });
+}
+
+/// Directories of tests that did not live to remove them.
+fn remove_left_behind() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if is_left_behind(&entry.file_name().to_string_lossy(), PREFIX) {
+            // Another test may have been faster.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 impl Node {
