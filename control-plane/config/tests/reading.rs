@@ -310,3 +310,52 @@ impl WrittenRule {
 fn duration(millis: u64) -> String {
     format!("{}m{}s{}ms", millis / 60_000, millis / 1000 % 60, millis % 1000)
 }
+
+/// What an API server holds is read by the same readers; only places have no lines.
+#[test]
+fn an_object_of_an_api_server_is_said_by_its_name() {
+    let route = serde_json::json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": "orders", "namespace": "shop", "uid": "1", "aFieldOfTomorrow": 1 },
+        "spec": { "parentRefs": [{ "name": "edge" }, { "name": "edge" }], "rules": [{ "timeouts": { "request": "5" }, "tymeouts": {} }] },
+    });
+    let parsed = weft_config::read_object("shop/httproute/orders", &route);
+    let said: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();
+    let about =
+        |what: &str| said.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {said:#?}"));
+    assert!(about("spec.rules[0].timeouts.request").starts_with("shop/httproute/orders spec.rules[0]"), "{said:#?}");
+    assert!(about("tymeouts").contains("unknown field"), "{said:#?}");
+    assert!(about("already a parent").contains("above"), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("aFieldOfTomorrow")), "{said:#?}");
+    let json = serde_json::to_value(&parsed.problems[0]).unwrap();
+    assert_eq!((json.get("line"), &json["file"]), (None, &"shop/httproute/orders".into()));
+    assert_eq!(parsed.bad[0].key.as_ref().map(ToString::to_string).as_deref(), Some("HTTPRoute shop/orders"));
+}
+
+#[test]
+fn of_kubernetes_own_kinds_a_newer_server_may_say_more() {
+    let with = |field: &str| {
+        let mut service = serde_json::json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "order", "namespace": "shop" },
+            "spec": { "ports": [{ "port": 8080 }] },
+        });
+        service["spec"][field] = "x".into();
+        weft_config::read_object("shop/service/order", &service)
+    };
+    assert_eq!((with("aFieldOfTomorrow").objects.len(), with("aFieldOfTomorrow").problems), (1, vec![]));
+    assert_eq!(with("type").objects.len(), 0);
+}
+
+#[test]
+fn an_object_that_is_too_deep_keeps_its_name() {
+    let mut deep = serde_json::json!(1);
+    for _ in 0..100 {
+        deep = serde_json::json!([deep]);
+    }
+    let object = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "order", "namespace": "shop" }, "spec": deep,
+    });
+    let parsed = weft_config::read_object("shop/service/order", &object);
+    assert_eq!(parsed.bad[0].key.as_ref().map(ToString::to_string).as_deref(), Some("Service shop/order"));
+    assert!(parsed.problems[0].message.contains("nesting"), "{:?}", parsed.problems);
+}

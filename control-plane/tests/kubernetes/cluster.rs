@@ -141,7 +141,7 @@ pub(crate) mod at_cluster {
     pub(crate) fn service(name: &str, port: u16) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "shop" },
-            "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": port }] },
+            "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": port, "protocol": "TCP" }] },
         })
     }
 
@@ -180,7 +180,7 @@ pub(crate) mod at_cluster {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": name, "namespace": "shop", "labels": { "app": app } },
-            "spec": { "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": 8080 }] }] },
+            "spec": { "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": 8080, "protocol": "TCP" }] }] },
         })
     }
 }

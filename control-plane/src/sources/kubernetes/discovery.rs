@@ -3,6 +3,7 @@
 use super::wanted::Wanted;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::discovery::ApiResource;
+use kube::core::response::Status;
 use kube::{Api, Client, Error};
 
 pub(super) enum Found {
@@ -42,7 +43,7 @@ async fn served(client: &Client, wanted: &Wanted, version: &str) -> Result<Optio
     };
     let list = match list {
         Ok(list) => list,
-        Err(Error::Api(status)) if status.is_not_found() => return Ok(None),
+        Err(Error::Api(status)) if is_not_found(&status) => return Ok(None),
         Err(error) => return Err(error),
     };
     let found =
@@ -54,4 +55,10 @@ async fn served(client: &Client, wanted: &Wanted, version: &str) -> Result<Optio
         kind: wanted.kind.to_owned().into(),
         plural: resource.name.into(),
     }))
+}
+
+/// By the code as well: for a group that it does not have a server answers 404 in plain text, which
+/// `Status::is_not_found` of kube 5.0 does not count.
+pub(super) fn is_not_found(status: &Status) -> bool {
+    status.is_not_found() || status.code == 404
 }

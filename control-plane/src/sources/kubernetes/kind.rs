@@ -75,7 +75,7 @@ impl<'c> Kind<'c> {
                         }
                         _ => None,
                     };
-                    if status.is_some_and(Status::is_not_found) {
+                    if status.is_some_and(discovery::is_not_found) {
                         return NotServed;
                     }
                     // A watch that ends begins again; only who cannot ask at all has something to say.

