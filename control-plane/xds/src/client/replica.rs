@@ -17,9 +17,13 @@ use weft_model::{Kind, Node, Resource};
 const INVALID_ARGUMENT: i32 = 3;
 /// How often a sink may change its mind about one response.
 const MAX_ROUNDS: usize = 8;
-/// Kinds that are asked for by name, and the kind that refers to them.
-const NAMED: [(Kind, Kind); 3] =
-    [(Kind::Endpoints, Kind::Cluster), (Kind::Secret, Kind::Listener), (Kind::RouteTable, Kind::Listener)];
+/// Kinds that are asked for by name, and the kinds that refer to them.
+const NAMED: [(Kind, Kind); 4] = [
+    (Kind::Endpoints, Kind::Cluster),
+    (Kind::Secret, Kind::Cluster),
+    (Kind::Secret, Kind::Listener),
+    (Kind::RouteTable, Kind::Listener),
+];
 
 /// A resource as it came.
 #[derive(Clone, Debug, PartialEq)]
