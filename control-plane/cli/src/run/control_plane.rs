@@ -1,16 +1,12 @@
 //! `weft control-plane`.
 
 use super::until_signal;
-use anyhow::Context as _;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use weft_control_plane::cluster::Template;
 use weft_control_plane::{Cluster, ControlPlane, Kubernetes, Settings, Webhook, Writing};
-
-/// Kubernetes has containers that are sidecars by their kind from here on.
-const NATIVE_SIDECARS: (u32, u32) = (1, 29);
 
 /// Watch directories of YAML or a cluster, compile them, push the result to proxies over xDS
 ///
@@ -96,7 +92,7 @@ pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let settings = Settings { dirs: args.dirs, kubernetes, xds: args.xds, monitoring: args.monitoring };
     let mut control_plane = ControlPlane::new(settings);
     if let Some(address) = args.webhook {
-        let injection = injection(args.injection.as_deref(), &args.image, &args.advertise, writing.as_ref()).await?;
+        let injection = injection(args.injection.as_deref(), &args.image, &args.advertise)?;
         control_plane = control_plane.with_webhook(Webhook { address, names: args.webhook_name, injection, cluster });
     }
     if let Some((client, _)) = writing {
@@ -107,22 +103,11 @@ pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As the file says; without one, with this control plane's own image and address, and native sidecars where the cluster has them.
-async fn injection(
-    file: Option<&Path>,
-    image: &str,
-    advertise: &str,
-    cluster: Option<&(kube::Client, String)>,
-) -> anyhow::Result<weft_injector::Settings> {
-    if file.is_some() {
-        return crate::inject::settings(file);
-    }
-    let mut settings = crate::inject::settings(None)?;
-    (settings.image, settings.control_plane) = (image.to_owned(), advertise.to_owned());
-    if let Some((client, server)) = cluster {
-        let version = client.apiserver_version().await.with_context(|| format!("the version of {server}"))?;
-        let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or_default();
-        settings.native_sidecars = (number(&version.major), number(&version.minor)) >= NATIVE_SIDECARS;
+/// As the file says; without one, with this control plane's own image and address.
+fn injection(file: Option<&Path>, image: &str, advertise: &str) -> anyhow::Result<weft_injector::Settings> {
+    let mut settings = crate::inject::settings(file)?;
+    if file.is_none() {
+        (settings.image, settings.control_plane) = (image.to_owned(), advertise.to_owned());
     }
     Ok(settings)
 }
