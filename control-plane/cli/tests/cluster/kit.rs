@@ -117,7 +117,8 @@ impl Kit {
             loop {
                 let pods = self.pods(namespace, labels).await;
                 let conditions = |pod: &Value| pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-                let is_ready = |pod: &&Value| conditions(pod).iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+                let is_ready =
+                    |pod: &&Value| conditions(pod).iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
                 if let Some(pod) = pods.iter().find(is_ready) {
                     found = pod.clone();
                     return;

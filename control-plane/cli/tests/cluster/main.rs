@@ -38,7 +38,8 @@ async fn the_gateway_is_the_ingress(kit: &Kit) {
     let service = kit.get("service/shop-weft", "mall").await;
     assert_eq!(service["spec"]["type"], "LoadBalancer");
     assert_eq!(service["metadata"]["ownerReferences"][0]["kind"], "Gateway");
-    kit.until("the gateway answers", async || kit.ask("GET", "/orders", None).await.is_ok_and(|r| r.status == 200)).await;
+    kit.until("the gateway answers", async || kit.ask("GET", "/orders", None).await.is_ok_and(|r| r.status == 200))
+        .await;
 }
 
 async fn orders_flow(kit: &Kit) {
@@ -163,12 +164,14 @@ spec:
 async fn what_got_in_anyway_is_isolated(kit: &Kit) {
     kit.patch("validatingwebhookconfiguration/weft", "", &json!({ "webhooks": [] })).await;
     let route = kit.get("httproute/deliveries", "mall").await;
-    kit.patch("httproute/deliveries", "mall", &json!({ "spec": { "rules": [{ "timeouts": { "request": "soon" } }] } })).await;
+    kit.patch("httproute/deliveries", "mall", &json!({ "spec": { "rules": [{ "timeouts": { "request": "soon" } }] } }))
+        .await;
     kit.until("the problem is told", async || kit.problems().await.contains("mall/httproute/deliveries")).await;
     let reply = kit.ask("GET", "/deliveries", None).await.unwrap();
     assert_eq!(reply.status, 200, "the last good version serves: {}", reply.body);
     kit.apply(&CANARY.replace("PATH", "/orders")).await;
-    kit.until("others' edits go live", async || kit.ask("GET", "/canary", None).await.is_ok_and(|r| r.status == 200)).await;
+    kit.until("others' edits go live", async || kit.ask("GET", "/canary", None).await.is_ok_and(|r| r.status == 200))
+        .await;
     let rules = json!({ "spec": { "rules": route["spec"]["rules"] } });
     kit.patch("httproute/deliveries", "mall", &rules).await;
     kit.until("it is mended", async || !kit.problems().await.contains("mall/httproute/deliveries")).await;
