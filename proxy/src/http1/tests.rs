@@ -6,7 +6,7 @@ use http::{Method, Version};
 use proptest::prelude::*;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use weft_model::breaker::Priority;
 
 /// Reads a whole answer from bytes that come in these pieces: its head, its body, its trailers.

@@ -45,7 +45,7 @@ mod tests {
             let address = address.parse().unwrap();
             let spec =
                 Listener { name: name.into(), address, binding, direction, chains: vec![], detect_timeout: None };
-            (name.to_owned(), Arc::new(LiveListener { spec, chains: vec![], detects: false }))
+            (name.to_owned(), Arc::new(LiveListener { spec, chains: vec![], detects: false, asks_for_names: false }))
         };
         let listeners = [
             listener("exact", Direction::Outbound, Binding::Handed, "10.96.0.1:80"),
