@@ -108,8 +108,8 @@ impl Parts<'_> {
                 { "name": "WEFT_METRICS", "value": format!("0.0.0.0:{METRICS_PORT}") },
             ],
             "ports": [
-                { "name": "health", "containerPort": HEALTH_PORT },
-                { "name": "http-envoy-prom", "containerPort": METRICS_PORT },
+                { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
+                { "name": "http-envoy-prom", "containerPort": METRICS_PORT, "protocol": "TCP" },
             ],
             "startupProbe": self.probe(1, 60),
             "readinessProbe": self.probe(3, 2),

@@ -14,7 +14,7 @@ mod crds;
 mod credentials;
 mod process;
 
-pub use binaries::{Program, program};
+pub use binaries::{Program, ensure, program};
 pub use crds::{CustomKind, GATEWAY_API, ISTIO, WEFT};
 
 use crate::tls::Ca;

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use weft_testkit::kubernetes::{ApiServer, GATEWAY_API, ISTIO, Options};
+use weft_testkit::kubernetes::{self, ApiServer, GATEWAY_API, ISTIO, Options};
 use weft_testkit::netns::NODE_V4;
 use weft_testkit::node::{Images, Node, Objects, on_a_node};
 
@@ -27,6 +27,8 @@ pub(crate) struct Reply {
 
 /// Skipped, with a word, only where network namespaces are not permitted.
 pub(crate) fn on_a_cluster(test: impl AsyncFnOnce(Kit) + Send) {
+    // from the outside: a node reaches no package mirror
+    kubernetes::ensure();
     let images = Images::default().with("weft", &[env!("CARGO_BIN_EXE_weft")]);
     on_a_node(images, Objects::default(), async move |node| {
         let api = ApiServer::start_with(Options { controllers: true, address: Some(NODE_V4) }).await;

@@ -35,7 +35,7 @@ pub fn program(program: Program) -> PathBuf {
 ///
 /// # Panics
 /// When it cannot be built; the message ends with what went wrong and says where all of it can be read.
-pub(super) fn ensure() {
+pub fn ensure() {
     let home = home();
     fs::create_dir_all(&home).unwrap_or_else(|error| panic!("{}: {error}", home.display()));
     let lock = File::create(home.join("lock")).expect("the directory is writable");
