@@ -46,7 +46,7 @@ pub struct Options {
 /// A running API server. Dropped, it ends and leaves nothing.
 pub struct ApiServer {
     // ended in this order
-    _controllers: Option<Process>,
+    controllers: Option<Process>,
     api: Process,
     etcd: Process,
     address: SocketAddr,
@@ -81,18 +81,14 @@ impl ApiServer {
         let api = start_api(path, address.port(), etcd_port, options);
         let kubeconfig = credentials.kubeconfig(path, "admin", &["system:masters"], &format!("https://{address}"));
         let client = client_of(&kubeconfig).await;
-        let server = ApiServer {
-            _controllers: options.controllers.then(|| start_controllers(path, &kubeconfig)),
-            api,
-            etcd,
-            address,
-            etcd_port,
-            credentials,
-            client,
-            kubeconfig,
-            directory,
-        };
-        server.until_ready(options).await;
+        let mut server =
+            ApiServer { controllers: None, api, etcd, address, etcd_port, credentials, client, kubeconfig, directory };
+        server.until_ready(Options::default()).await;
+        if options.controllers {
+            // Only now: they give up on a server that is not well after 10 s.
+            server.controllers = Some(start_controllers(server.directory.path(), &server.kubeconfig));
+            server.until_ready(options).await;
+        }
         server
     }
 
@@ -176,6 +172,7 @@ impl ApiServer {
                     return;
                 }
                 self.api.check();
+                self.controllers.iter().for_each(Process::check);
                 self.etcd.check();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
