@@ -121,8 +121,16 @@ impl Snapshot {
                 Discovery::Dns { .. } => inputs.resolved.get(name),
                 Discovery::Static(_) | Discovery::Forward | Discovery::OriginalDestination => None,
             };
-            let shown = spec.tls.as_ref().and_then(|tls| self.sources.secrets.get(tls.certificate.as_ref()?));
-            let key = shown.map(|(_, key)| key.clone());
+            let wanted = spec.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+            let key = wanted.and_then(|name| self.sources.secrets.get(name)).map(|(_, key)| key.clone());
+            if wanted.is_some() && key.is_none() {
+                // what it is to show has not come: until then its old self serves (Envoy: it warms)
+                if let (Some(old), Some(before)) = (previous.clusters.get(name), previous.sources.clusters.get(name)) {
+                    self.clusters.insert(name.to_owned(), old.clone());
+                    self.sources.clusters.insert(name.to_owned(), before.clone());
+                    continue;
+                }
+            }
             let source = ClusterSource { cluster: resource.clone(), endpoints: discovered.cloned(), key };
             let old = previous.clusters.get(name);
             let same = previous.sources.clusters.get(name).is_some_and(|before| before.is(&source));

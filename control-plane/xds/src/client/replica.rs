@@ -20,15 +20,20 @@ mod on_demand;
 
 /// How often a sink may change its mind about one response.
 const MAX_ROUNDS: usize = 8;
-/// Kinds that are asked for by name, and the kind that refers to them.
-const NAMED: &[(Kind, Kind)] =
-    &[(Kind::Secret, Kind::Listener), (Kind::RouteTable, Kind::Listener), (Kind::Endpoints, Kind::Cluster)];
+/// Kinds that are asked for by name, and the kinds that refer to them.
+const NAMED: &[(Kind, Kind)] = &[
+    (Kind::Secret, Kind::Listener),
+    (Kind::Secret, Kind::Cluster),
+    (Kind::RouteTable, Kind::Listener),
+    (Kind::Endpoints, Kind::Cluster),
+];
 /// The same for who asks on demand. What is let go of is followed in this order.
 const NAMED_ON_DEMAND: &[(Kind, Kind)] = &[
-    (Kind::Secret, Kind::Listener),
     (Kind::RouteTable, Kind::Listener),
     (Kind::Cluster, Kind::Listener),
     (Kind::Cluster, Kind::RouteTable),
+    (Kind::Secret, Kind::Listener),
+    (Kind::Secret, Kind::Cluster),
     (Kind::Endpoints, Kind::Cluster),
 ];
 

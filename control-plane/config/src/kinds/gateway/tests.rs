@@ -125,11 +125,13 @@ fn selectors_and_namespaces_go_together() {
 #[test]
 fn a_gateway_needs_a_class_and_a_listener() {
     assert_eq!(
-        problems("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {tls: {}}\n"),
+        problems(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {tls: {frontend: {}}}\n"
+        ),
         [
             "4:7 spec.gatewayClassName: is missing (write `gatewayClassName:`)",
             "4:7 spec.listeners: is missing (write `listeners:` with at least 1)",
-            "4:8 warning: spec.tls: Weft does not act on `tls` yet (traffic flows as if it were not written)",
+            "4:14 warning: spec.tls.frontend: Weft does not act on `frontend` yet (traffic flows as if it were not written)",
         ]
     );
 }
