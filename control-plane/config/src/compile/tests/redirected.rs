@@ -45,7 +45,7 @@ fn only_a_port_of_unknown_protocol_waits_for_the_callers_first_bytes() {
     assert_eq!(detected("10.96.0.7_80"), [None]);
     assert_eq!(detected("10.96.0.7_7000"), [Some(ApplicationProtocol::Http), None]);
     let [chain] = held.listener("10.96.0.7_3306").chains.as_slice() else { panic!() };
-    assert!(matches!(&chain.handler, Handler::Tcp(tcp) if tcp.cluster == "outbound|3306||pay.shop.svc.cluster.local"));
+    assert!(matches!(&chain.handler, Handler::Tcp(tcp) if tcp.clusters[0].name == "outbound|3306||pay.shop.svc.cluster.local"));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn what_is_not_known_passes_through_both_ways() {
         assert_eq!((listener.binding, listener.direction), (Binding::OriginalDestination, direction));
         assert_eq!((listener.address.ip().is_unspecified(), listener.address.port()), (true, port));
         let last = listener.chains.last().unwrap();
-        assert!(matches!(&last.handler, Handler::Tcp(tcp) if tcp.cluster == cluster), "{last:?}");
+        assert!(matches!(&last.handler, Handler::Tcp(tcp) if tcp.clusters[0].name == cluster), "{last:?}");
         assert_eq!(held.cluster(cluster).discovery, Discovery::OriginalDestination);
     }
     assert!(held.cluster("PassthroughCluster").bind_source.is_empty());
