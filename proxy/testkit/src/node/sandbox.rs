@@ -121,8 +121,12 @@ impl Sandbox {
         let image = container.image.as_deref().unwrap_or_default();
         let args = container.args.as_deref().unwrap_or_default();
         let words = self.shared.images.command(image, container.command.as_deref(), args)?;
-        let env = self.env(container).await?;
+        let mut env = self.env(container).await?;
         let words: Vec<String> = words.iter().map(|word| expand(word, &env)).collect();
+        // an image's program is found by its name in there
+        if let Some(directory) = words.first().map(Path::new).filter(|path| path.is_absolute()).and_then(Path::parent) {
+            env.entry("PATH".to_owned()).and_modify(|path| *path = format!("{}:{path}", directory.display()));
+        }
         let user = self.user(container.security_context.as_ref());
         let root = self.directory.join("roots").join(&container.name);
         fs::create_dir_all(&root).map_err(|error| format!("{}: {error}", root.display()))?;
