@@ -6,6 +6,7 @@ mod apply;
 mod election;
 mod gateways;
 mod merge;
+mod peers;
 mod statuses;
 
 pub use apply::{Applier, name};
@@ -13,6 +14,7 @@ pub use gateways::Template;
 
 use crate::pipeline::Live;
 use election::Election;
+use peers::Peers;
 use statuses::Writer;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -33,10 +35,17 @@ pub struct Writing {
 }
 
 /// Stands for election and writes when elected, until `shutdown`.
-pub(crate) async fn run(writing: Writing, live: Arc<Live>, streams: Arc<Status>, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    writing: Writing,
+    live: Arc<Live>,
+    streams: Arc<Status>,
+    monitoring: u16,
+    shutdown: CancellationToken,
+) {
     let Writing { client, namespace, identity, gateways } = writing;
-    let election = Election::new(client.clone(), &namespace, LEASE, identity);
+    let election = Election::new(client.clone(), &namespace, LEASE, identity.clone());
     let leads = election.leads();
-    let writer = Writer::new(client, live, streams, gateways);
+    let peers = Peers::new(client.clone(), &namespace, identity, monitoring);
+    let writer = Writer::new(client, live, streams, peers, gateways);
     tokio::join!(election.run(shutdown.clone()), writer.run(leads, shutdown));
 }

@@ -198,7 +198,7 @@ impl Bound {
             }
             Ok(())
         };
-        let (written, streams) = (live.clone(), status.clone());
+        let (written, streams, monitoring_port) = (live.clone(), status.clone(), self.monitoring_addr.port());
         let xds = xds::serve(self.xds, is_ready, publisher, status, over.clone());
         let monitoring = async {
             monitoring.run(self.monitoring, over.clone()).await;
@@ -219,7 +219,7 @@ impl Bound {
         };
         let writing = async {
             match self.writing {
-                Some(writing) => cluster::run(writing, written, streams, over.clone()).await,
+                Some(writing) => cluster::run(writing, written, streams, monitoring_port, over.clone()).await,
                 None => over.cancelled().await,
             }
             Ok(())

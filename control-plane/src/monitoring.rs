@@ -20,7 +20,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_config::Problem;
 use weft_model::Kind;
-use weft_xds::server::Status;
+use weft_model::node::Role;
+use weft_xds::server::{NodeStatus, Status};
 
 /// Whoever is slower in saying what they want is not served.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,7 +101,7 @@ impl Monitoring {
             "/ready" if *self.ready.borrow() => Answer::text(StatusCode::OK, "ready\n"),
             "/ready" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "no configuration has been read yet\n"),
             "/live" => Answer::text(StatusCode::OK, "live\n"),
-            "/debug/syncz" => Answer::json(&self.status.snapshot()),
+            "/debug/syncz" => Answer::json(&self.nodes(request.uri().query().unwrap_or_default())),
             "/debug/problems" => Answer::json(&self.all_problems()),
             "/debug/config" => self.config(request.uri().query().unwrap_or_default()),
             "/metrics" => Answer {
@@ -118,6 +119,15 @@ impl Monitoring {
     /// The authors' and the proxies'.
     fn all_problems(&self) -> Vec<Problem> {
         self.problems.get().iter().cloned().chain(self.refusals.current()).collect()
+    }
+
+    /// All that are connected; with `role=gateway` only those.
+    fn nodes(&self, query: &str) -> Vec<NodeStatus> {
+        let mut nodes = self.status.snapshot();
+        if query.split('&').any(|pair| pair == "role=gateway") {
+            nodes.retain(|status| status.node.role == Role::Gateway);
+        }
+        nodes
     }
 
     fn config(&self, query: &str) -> Answer {

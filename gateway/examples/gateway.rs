@@ -42,5 +42,5 @@ fn main() -> anyhow::Result<()> {
         pid_file: Some(dir.join("pid")),
         ..weft_gateway::Hosting::new(dir.join("upgrade.sock"))
     };
-    weft_gateway::run(settings, hosting)
+    weft_gateway::run(settings, Default::default(), hosting)
 }

@@ -45,6 +45,7 @@ mod signals;
 
 use std::path::PathBuf;
 use std::time::Duration;
+use weft_proxy::health::Health;
 
 /// How the process is hosted; what the data plane does is in [`weft_proxy::Settings`].
 #[derive(Clone, Debug)]
@@ -72,11 +73,11 @@ impl Hosting {
 ///
 /// # Errors
 /// When a path of `hosting` cannot be used, or the data plane ended by itself.
-pub fn run(settings: weft_proxy::Settings, hosting: Hosting) -> anyhow::Result<()> {
-    let plan =
-        host::Plan { workers: settings.workers, early: vec![settings.admin, settings.metrics], drain: settings.drain };
+pub fn run(settings: weft_proxy::Settings, health: Health, hosting: Hosting) -> anyhow::Result<()> {
+    let early = [settings.admin, settings.metrics].into_iter().chain(health.ready).collect();
+    let plan = host::Plan { workers: settings.workers, early, drain: settings.drain };
     host::host(plan, hosting, move |workers, sockets, shutdown| {
         let settings = weft_proxy::Settings { workers, ..settings };
-        weft_proxy::DataPlane::new(settings, sockets).with_overflows(limits::overflows()).run(shutdown)
+        weft_proxy::DataPlane::new(settings, sockets).with_overflows(limits::overflows()).with_health(health).run(shutdown)
     })
 }

@@ -7,6 +7,7 @@
 use super::apply::Applier;
 use super::gateways::{self, Owner, Template};
 use super::merge::merged;
+use super::peers::Peers;
 use crate::pipeline::Live;
 use crate::sources::kubernetes::{ApiOf, api_of};
 use anyhow::Context as _;
@@ -38,6 +39,7 @@ pub(crate) struct Writer {
     client: Client,
     live: Arc<Live>,
     streams: Arc<Streams>,
+    peers: Peers,
     template: Template,
     applier: Applier,
     apis: Mutex<HashMap<KindName, ApiOf>>,
@@ -56,12 +58,19 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client, live: Arc<Live>, streams: Arc<Streams>, template: Template) -> Writer {
+    pub(crate) fn new(
+        client: Client,
+        live: Arc<Live>,
+        streams: Arc<Streams>,
+        peers: Peers,
+        template: Template,
+    ) -> Writer {
         Writer {
             applier: Applier::new(client.clone()),
             client,
             live,
             streams,
+            peers,
             template,
             apis: Mutex::default(),
             addresses: BTreeMap::new(),
@@ -101,7 +110,8 @@ impl Writer {
             return;
         }
         self.ask_addresses().await;
-        let facts = self.facts(&world);
+        let nodes: Vec<NodeStatus> = self.streams.snapshot().into_iter().chain(self.peers.gateways().await).collect();
+        let facts = self.facts(&world, &nodes);
         let is_same = |last: &(Arc<World>, Facts)| Arc::ptr_eq(&last.0, &world) && last.1 == facts;
         if !self.last.as_ref().is_some_and(is_same) {
             self.statuses = statuses(&world, &facts);
@@ -116,10 +126,9 @@ impl Writer {
 
     /// What the outside says. A gateway has acknowledged when two looks in a row find it in step: between a new configuration and
     /// the moment in which the streams know of it, one look could be deceived.
-    fn facts(&mut self, world: &World) -> Facts {
-        let nodes = self.streams.snapshot();
+    fn facts(&mut self, world: &World, nodes: &[NodeStatus]) -> Facts {
         let gateways = world.objects.keys().filter(|key| key.kind == KindName::Gateway);
-        let now: BTreeMap<Key, bool> = gateways.map(|key| (key.clone(), is_in_step(&nodes, key))).collect();
+        let now: BTreeMap<Key, bool> = gateways.map(|key| (key.clone(), is_in_step(nodes, key))).collect();
         let is_new = self.last.as_ref().is_none_or(|(last, _)| !std::ptr::eq(&**last, world));
         let before = std::mem::replace(&mut self.acknowledged, now);
         let gateways = self.acknowledged.iter().map(|(key, now)| {

@@ -48,9 +48,6 @@ pub(crate) struct ProxyArgs {
     /// A label of the pod, by which Services find it; may be given more than once.
     #[arg(long = "label", env = "POD_LABELS", value_delimiter = ',', value_parser = label, value_name = "KEY=VALUE")]
     labels: Vec<(String, String)>,
-    /// Where /healthz/ready is, for the kubelet. A port alone is one of the pod's address.
-    #[arg(long, env = "WEFT_HEALTH", value_parser = door, value_name = "ADDR")]
-    health: Option<Door>,
     /// Where the app's probes are answered. A port alone is one of the pod's address.
     #[arg(long, env = "WEFT_APP_HEALTH", value_parser = door, value_name = "ADDR")]
     app_health: Option<Door>,
@@ -99,6 +96,9 @@ pub(crate) struct GatewayArgs {
 
 #[derive(Args, Debug)]
 struct DataPlaneArgs {
+    /// Where /healthz/ready is, for the kubelet. A port alone is one of the pod's address.
+    #[arg(long, env = "WEFT_HEALTH", value_parser = door, value_name = "ADDR")]
+    health: Option<Door>,
     /// The control plane's xDS address.
     #[arg(long, env = "WEFT_CONTROL_PLANE", default_value = "127.0.0.1:15010", value_name = "ADDR")]
     control_plane: String,
@@ -158,14 +158,15 @@ pub(crate) async fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn gateway(args: GatewayArgs) -> anyhow::Result<ExitCode> {
     let socket = args.upgrade_socket.clone().unwrap_or_else(|| args.meeting_place());
     let hosting = Hosting { upgrade: args.upgrade, pid_file: args.pid_file.clone(), ..Hosting::new(socket) };
-    weft_gateway::run(args.settings(), hosting)?;
+    let ready = args.data_plane.health.map(|door| door.of(args.address));
+    weft_gateway::run(args.settings(), Health { ready, ..Health::default() }, hosting)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl ProxyArgs {
     fn health(&self) -> Health {
         let at = |door: Option<Door>| door.map(|door| door.of(self.address));
-        Health { ready: at(self.health), app: at(self.app_health), probes: self.app_probes.clone() }
+        Health { ready: at(self.data_plane.health), app: at(self.app_health), probes: self.app_probes.clone() }
     }
 
     fn settings(self) -> Settings {

@@ -13,7 +13,7 @@ use weft_testkit::netns::NODE_V4;
 use weft_testkit::node::{Images, Node, Objects, on_a_node};
 
 /// Pods of several processes on a small machine take a while.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Kit {
     api: ApiServer,
@@ -130,7 +130,8 @@ impl Kit {
             }
         };
         if tokio::time::timeout(PATIENCE, ready).await.is_err() {
-            panic!("no pod {labels} of {namespace} is ready after {PATIENCE:?}: {last:#}");
+            let said = self.said(namespace, labels).await;
+            panic!("no pod {labels} of {namespace} is ready after {PATIENCE:?}: {last}\n{said}");
         }
         found
     }
@@ -140,6 +141,24 @@ impl Kit {
         command.args(["get", "pods", "-l", labels, "-o", "json"]);
         let list: Value = serde_json::from_slice(&run(command).await.stdout).unwrap_or_default();
         list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The last words of all containers of those pods.
+    async fn said(&self, namespace: &str, labels: &str) -> String {
+        let mut all = String::new();
+        for pod in self.pods(namespace, labels).await {
+            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+            for list in ["initContainers", "containers"] {
+                let containers = pod["spec"][list].as_array().into_iter().flatten();
+                for name in containers.filter_map(|container| container["name"].as_str()) {
+                    let log = self.node.log_of(uid, name);
+                    let lines: Vec<&str> = log.lines().rev().take(25).collect();
+                    let lines: Vec<&str> = lines.into_iter().rev().collect();
+                    all.push_str(&format!("── {name}\n{}\n", lines.join("\n")));
+                }
+            }
+        }
+        all
     }
 
     /// Asks through the gateway, as somebody outside would.
@@ -159,7 +178,7 @@ impl Kit {
             id.starts_with("router~").then(|| id.to_owned())
         });
         match gateway {
-            Some(id) => self.control_plane(&format!("/debug/config?node={id}")).await,
+            Some(id) => self.control_plane(&format!("/debug/config?node={id}")).await.replace([' ', '\n'], ""),
             None => String::new(),
         }
     }
