@@ -49,7 +49,8 @@ impl Review {
     pub(super) fn answered(&self, answer: Answer) -> Value {
         let mut response = json!({ "uid": self.uid, "allowed": answer.refusal.is_none() });
         if let Some(message) = answer.refusal {
-            response["status"] = json!({ "code": 422, "reason": "Invalid", "message": message });
+            // kubectl prints the message of an Invalid only with details of its own kind
+            response["status"] = json!({ "code": 403, "reason": "Forbidden", "message": message });
         }
         if let Some(patch) = answer.patch.filter(|patch| !patch.0.is_empty()) {
             // Base64 of JSON, as the API has it.
