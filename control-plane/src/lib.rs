@@ -54,6 +54,7 @@ use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -77,16 +78,22 @@ pub struct ControlPlane {
     settings: Settings,
     webhook: Option<Webhook>,
     writing: Option<Writing>,
+    push_delay: Duration,
 }
 
 impl ControlPlane {
     pub fn new(settings: Settings) -> Self {
-        ControlPlane { settings, webhook: None, writing: None }
+        ControlPlane { settings, webhook: None, writing: None, push_delay: Duration::ZERO }
     }
 
     /// Answers the API server's admission webhooks too.
     pub fn with_webhook(self, webhook: Webhook) -> Self {
         ControlPlane { webhook: Some(webhook), ..self }
+    }
+
+    /// Holds what is compiled back for a random time of up to so long: to see that nothing depends on proxies hearing of it soon.
+    pub fn with_push_delay(self, push_delay: Duration) -> Self {
+        ControlPlane { push_delay, ..self }
     }
 
     /// Writes statuses to the cluster and runs gateways in it, while no other replica does.
@@ -107,7 +114,17 @@ impl ControlPlane {
             Some(webhook) => Some((listen(webhook.address, "webhooks").await?, webhook)),
             None => None,
         };
-        Ok(Bound { dirs, cluster, xds, xds_addr, monitoring, monitoring_addr, webhook, writing: self.writing })
+        Ok(Bound {
+            dirs,
+            cluster,
+            xds,
+            xds_addr,
+            monitoring,
+            monitoring_addr,
+            webhook,
+            writing: self.writing,
+            push_delay: self.push_delay,
+        })
     }
 
     /// Serves until `shutdown`; then streams are ended and tasks waited for. Errors: those of [`ControlPlane::bind`],
@@ -135,6 +152,7 @@ pub struct Bound {
     monitoring_addr: SocketAddr,
     webhook: Option<((TcpListener, SocketAddr), Webhook)>,
     writing: Option<Writing>,
+    push_delay: Duration,
 }
 
 impl Bound {
@@ -168,7 +186,8 @@ impl Bound {
         let (sources, stop) = Sources::new(self.dirs, self.cluster.is_some()).context("the directories to watch")?;
         let cluster = self.cluster.map(|(client, name)| sources.cluster(client, name));
         let pipeline =
-            Pipeline::new(sources, publisher.clone(), problems.clone(), live.clone(), metrics.clone(), ready);
+            Pipeline::new(sources, publisher.clone(), problems.clone(), live.clone(), metrics.clone(), ready)
+                .with_push_delay(self.push_delay);
         let monitoring = Monitoring {
             ready: is_ready.clone(),
             status: status.clone(),

@@ -10,7 +10,7 @@ use crate::sources::{Changes, Sources};
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use weft_config::compile::Mesh;
 use weft_config::{Problem, World};
@@ -57,6 +57,8 @@ pub(crate) struct Pipeline {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     ready: watch::Sender<bool>,
+    /// What is compiled is held back for up to so long.
+    push_delay: Duration,
 }
 
 impl Pipeline {
@@ -81,7 +83,12 @@ impl Pipeline {
             live,
             metrics,
             ready,
+            push_delay: Duration::ZERO,
         }
+    }
+
+    pub(crate) fn with_push_delay(self, push_delay: Duration) -> Self {
+        Pipeline { push_delay, ..self }
     }
 
     /// Runs until the sources are stopped.
@@ -131,6 +138,7 @@ impl Pipeline {
             tracing::error!("compiling failed inside Weft; the configuration before stays in force. Please report it");
             return false;
         };
+        std::thread::sleep(self.push_delay.mul_f64(fastrand::f64()));
         let nodes = self.publisher.publish(mesh);
         let took = start.elapsed();
         self.metrics.compiled(took);

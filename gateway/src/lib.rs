@@ -78,6 +78,9 @@ pub fn run(settings: weft_proxy::Settings, health: Health, hosting: Hosting) -> 
     let plan = host::Plan { workers: settings.workers, early, drain: settings.drain };
     host::host(plan, hosting, move |workers, sockets, shutdown| {
         let settings = weft_proxy::Settings { workers, ..settings };
-        weft_proxy::DataPlane::new(settings, sockets).with_overflows(limits::overflows()).with_health(health).run(shutdown)
+        weft_proxy::DataPlane::new(settings, sockets)
+            .with_overflows(limits::overflows())
+            .with_health(health)
+            .run(shutdown)
     })
 }

@@ -32,10 +32,13 @@ pub(crate) fn assemble(
     let mut lists = Lists::take(spec);
     let (proxy_template, init_template) = (lists.extract(&PROXY_NAMES), lists.extract(&INIT_NAMES));
     let rewrite = overrides.rewrite_probes.unwrap_or(settings.rewrite_probes);
-    let probes = if rewrite { lists.rewrite_probes(warnings) } else { Map::new() };
+    let mut probes = if rewrite { lists.rewrite_probes(warnings) } else { Map::new() };
     let volumes = Volumes::named_apart_from(&lists.volumes);
     let first = lists.containers[0]["name"].clone();
     let life = life(spec, native, overrides, settings, warnings);
+    if rewrite && serves(spec) && life.grace_seconds >= 2 * life.linger_seconds {
+        probes.extend(lists.linger(life.linger_seconds));
+    }
     let plan = Plan { settings, overrides, workload, labels: labels(&pod), probes, volumes: &volumes, life };
 
     let proxy = template::merge(containers::proxy(&plan), proxy_template, "weft-proxy", warnings);
@@ -77,6 +80,12 @@ impl Lists {
         containers.flat_map(|container| probes::rewrite(container, warnings)).collect()
     }
 
+    /// The app's containers go on for so long once the pod is to end.
+    fn linger(&mut self, seconds: u64) -> Vec<(String, Value)> {
+        let containers = self.containers.iter_mut().filter(|_| seconds > 0);
+        containers.filter_map(|container| probes::linger(container, seconds)).collect()
+    }
+
     /// Names what was added. The app's own init containers come after ours: they have their network already.
     fn add(&mut self, init: Value, proxy: Value, native: bool, volumes: Vec<Value>) -> Value {
         let name = |value: &Value| value["name"].clone();
@@ -102,6 +111,11 @@ impl Lists {
         spec.insert("initContainers".into(), self.init.into());
         spec.insert("volumes".into(), self.volumes.into());
     }
+}
+
+/// Whether somebody may call it: what ends by itself has no callers.
+fn serves(spec: &Map<String, Value>) -> bool {
+    spec.get("restartPolicy").and_then(Value::as_str).unwrap_or("Always") == "Always"
 }
 
 fn life(

@@ -43,6 +43,25 @@ pub(crate) fn rewrite(container: &mut Value, warnings: &mut Vec<String>) -> Vec<
     originals
 }
 
+/// Keeps a container going for a while once its pod is to end, if it has no wish of its own: all of a pod's containers are told to
+/// end at the moment in which its callers are told to go elsewhere, and some would still come. The sidecar waits, so that
+/// the container needs no shell. Returns the hook as what it stands for (Kubernetes' `sleep`).
+pub(crate) fn linger(container: &mut Value, seconds: u64) -> Option<(String, Value)> {
+    let name = container["name"].as_str().unwrap_or_default().to_owned();
+    let container = container.as_object_mut()?;
+    let lifecycle = container.entry("lifecycle").or_insert(Value::Null);
+    if lifecycle.is_null() {
+        *lifecycle = json!({});
+    }
+    let hook = lifecycle.as_object_mut()?.entry("preStop").or_insert(Value::Null);
+    if !hook.is_null() {
+        return None;
+    }
+    let path = format!("/app-lifecycle/{name}/prestopz");
+    *hook = json!({ "httpGet": { "path": path, "port": PORT } });
+    Some((path, json!({ "sleep": { "seconds": seconds } })))
+}
+
 /// What a probe asks, with its port as a number; `None` where it stays. Errors: why it cannot be turned.
 fn original(probe: &Map<String, Value>, ports: &Value, is_probe: bool) -> Result<Option<Value>, String> {
     let kinds: &[&str] = if is_probe { &["httpGet", "tcpSocket", "grpc"] } else { &["httpGet"] };

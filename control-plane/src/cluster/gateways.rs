@@ -111,6 +111,10 @@ impl Parts<'_> {
                 { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
                 { "name": "http-envoy-prom", "containerPort": METRICS_PORT, "protocol": "TCP" },
             ],
+            // a load balancer goes on sending for a moment
+            "lifecycle": { "preStop": { "exec": {
+                "command": ["weft", "wait-drained", "--at-least=5s", "--at-most=5s"],
+            }}},
             "startupProbe": self.probe(1, 60),
             "readinessProbe": self.probe(3, 2),
             "resources": { "requests": { "cpu": "100m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } },

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -56,6 +57,10 @@ impl App {
                 let stream = self.connect(*port).await.map_err(words)?;
                 health_check::serving(stream, service.as_deref().unwrap_or_default(), &authority).await?;
                 Ok((StatusCode::OK, "SERVING".into()))
+            }
+            Ask::Sleep { seconds } => {
+                tokio::time::sleep(Duration::from_secs(*seconds)).await;
+                Ok((StatusCode::OK, "its callers have heard".into()))
             }
             Ask::HttpGet(get) => {
                 let request = self.request(get, headers)?;

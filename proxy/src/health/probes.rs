@@ -33,6 +33,10 @@ pub(super) enum Ask {
         #[serde(default)]
         service: Option<String>,
     },
+    /// Kubernetes' SleepAction: the app goes on until those who call it have heard that its pod ends.
+    Sleep {
+        seconds: u64,
+    },
 }
 
 /// Kubernetes' HTTPGetAction.

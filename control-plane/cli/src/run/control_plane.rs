@@ -1,10 +1,11 @@
 //! `weft control-plane`.
 
-use super::until_signal;
+use super::{duration, until_signal};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use weft_control_plane::cluster::Template;
 use weft_control_plane::{Cluster, ControlPlane, Kubernetes, Settings, Webhook, Writing};
 
@@ -74,6 +75,9 @@ pub(crate) struct ControlPlaneArgs {
         value_name = "ADDR"
     )]
     advertise: String,
+    /// Hold what is compiled back for a random time of up to so long.
+    #[arg(long, env = "WEFT_PUSH_DELAY", default_value = "0s", value_parser = duration, hide = true)]
+    push_delay: Duration,
     /// YAML that says how sidecars are injected; see `weft inject --help`.
     #[arg(long, env = "WEFT_INJECTION", value_name = "FILE")]
     injection: Option<PathBuf>,
@@ -90,7 +94,7 @@ pub(crate) async fn run(args: ControlPlaneArgs) -> anyhow::Result<ExitCode> {
     let namespace = args.namespace;
     let cluster = writing.as_ref().map(|(client, _)| Cluster::new(client.clone(), namespace.clone()));
     let settings = Settings { dirs: args.dirs, kubernetes, xds: args.xds, monitoring: args.monitoring };
-    let mut control_plane = ControlPlane::new(settings);
+    let mut control_plane = ControlPlane::new(settings).with_push_delay(args.push_delay);
     if let Some(address) = args.webhook {
         let injection = injection(args.injection.as_deref(), &args.image, &args.advertise)?;
         control_plane = control_plane.with_webhook(Webhook { address, names: args.webhook_name, injection, cluster });

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use weft_testkit::kubernetes::{self, ApiServer, GATEWAY_API, ISTIO, Options};
 use weft_testkit::netns::NODE_V4;
 use weft_testkit::node::{Images, Node, Objects, on_a_node};
@@ -111,6 +113,29 @@ impl Kit {
         command
     }
 
+    /// kubectl with these arguments.
+    pub(crate) async fn run(&self, arguments: &[&str]) {
+        let mut command = self.api.kubectl();
+        command.args(arguments);
+        done(run(command).await, &format!("kubectl {}", arguments.join(" ")));
+    }
+
+    /// Asks for each of these through the gateway, again and again, over a connection of its own each time.
+    pub(crate) async fn load(&self, paths: &[&'static str], every: Duration) -> Load {
+        let (address, over) = (self.gateway().await, CancellationToken::new());
+        let mut askers = JoinSet::new();
+        for path in paths {
+            askers.spawn(ask_on_and_on(address, path, every, over.clone()));
+        }
+        Load { over, askers }
+    }
+
+    async fn gateway(&self) -> SocketAddr {
+        let service = self.get("service/shop-weft", "mall").await;
+        let ip = service["spec"]["clusterIP"].as_str().and_then(|ip| ip.parse().ok());
+        SocketAddr::new(ip.expect("the gateway's Service has an address"), 8080)
+    }
+
     /// The first pod of these labels, once it is ready.
     pub(crate) async fn ready_pod(&self, namespace: &str, labels: &str) -> Value {
         let mut found = Value::Null;
@@ -163,9 +188,7 @@ impl Kit {
 
     /// Asks through the gateway, as somebody outside would.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> std::io::Result<Reply> {
-        let service = self.get("service/shop-weft", "mall").await;
-        let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default();
-        let address = SocketAddr::new(ip.parse().map_err(std::io::Error::other)?, 8080);
+        let address = self.gateway().await;
         request(address, method, path, body).await
     }
 
@@ -216,6 +239,48 @@ impl Kit {
         };
         assert!(tokio::time::timeout(PATIENCE, search).await.is_ok(), "{what}: not after {PATIENCE:?}");
     }
+}
+
+/// A constant load.
+pub(crate) struct Load {
+    over: CancellationToken,
+    askers: JoinSet<Report>,
+}
+
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) sent: usize,
+    /// What was answered, or why nothing was.
+    pub(crate) failed: Vec<String>,
+}
+
+impl Load {
+    pub(crate) async fn end(mut self) -> Report {
+        self.over.cancel();
+        let mut all = Report::default();
+        while let Some(report) = self.askers.join_next().await {
+            let report = report.expect("it does not panic");
+            all.sent += report.sent;
+            all.failed.extend(report.failed);
+        }
+        all
+    }
+}
+
+async fn ask_on_and_on(address: SocketAddr, path: &'static str, every: Duration, over: CancellationToken) -> Report {
+    let mut report = Report::default();
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !over.is_cancelled() {
+        ticks.tick().await;
+        report.sent += 1;
+        match request(address, "GET", path, None).await {
+            Ok(reply) if reply.status == 200 => {}
+            Ok(reply) => report.failed.push(format!("{path}: {} {}", reply.status, reply.body)),
+            Err(error) => report.failed.push(format!("{path}: {error}")),
+        }
+    }
+    report
 }
 
 async fn run(mut command: Command) -> Output {

@@ -17,6 +17,7 @@ fn a_team_runs_the_shop_in_a_cluster() {
         statuses_say_so(&kit).await;
         routes_are_edited_live(&kit).await;
         limits_and_rules_are_edited_live(&kit).await;
+        rolling_restarts_lose_nothing(&kit).await;
         what_is_wrong_is_refused_in_words(&kit).await;
         what_got_in_anyway_is_isolated(&kit).await;
     });
@@ -141,6 +142,26 @@ spec:
     kit.until("the rule is at the gateway", async || kit.gateway_config().await.contains("\"max_requests\":7")).await;
     kit.delete("destinationrule/delivery", "mall").await;
     kit.until("the rule is gone", async || !kit.gateway_config().await.contains("\"max_requests\":7")).await;
+}
+
+/// With a control plane that tells of pods up to three seconds late. `WEFT_RESTARTS` says how often, for those with more time.
+async fn rolling_restarts_lose_nothing(kit: &Kit) {
+    let rounds = std::env::var("WEFT_RESTARTS").map_or(2, |rounds| rounds.parse().expect("a number"));
+    kit.run(&["-n", "weft-system", "set", "env", "deployment/weft-control-plane", "WEFT_PUSH_DELAY=3s"]).await;
+    kit.run(&["-n", "weft-system", "rollout", "status", "deployment/weft-control-plane", "--timeout=80s"]).await;
+    let load = kit.load(&["/orders", "/inventories", "/deliveries"], std::time::Duration::from_millis(20)).await;
+    for _ in 0..rounds {
+        let deployments = ["deployment/order", "deployment/product", "deployment/delivery"];
+        kit.run(&[&["-n", "mall", "rollout", "restart"], &deployments[..]].concat()).await;
+        for deployment in deployments {
+            kit.run(&["-n", "mall", "rollout", "status", deployment, "--timeout=80s"]).await;
+        }
+    }
+    let report = load.end().await;
+    println!("{} restarts of each, {} requests, {} failed", rounds, report.sent, report.failed.len());
+    assert_eq!(report.failed, Vec::<String>::new(), "of {} requests", report.sent);
+    kit.run(&["-n", "weft-system", "set", "env", "deployment/weft-control-plane", "WEFT_PUSH_DELAY-"]).await;
+    kit.run(&["-n", "weft-system", "rollout", "status", "deployment/weft-control-plane", "--timeout=80s"]).await;
 }
 
 async fn what_is_wrong_is_refused_in_words(kit: &Kit) {
