@@ -5,6 +5,7 @@
 //! status never says other than what data planes do. What only the outside knows comes in as [`Facts`]; who writes statuses
 //! to a cluster adds the times (`lastTransitionTime`).
 
+mod features;
 mod gateways;
 mod policies;
 mod routes;
@@ -17,6 +18,7 @@ use crate::{Key, World};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use features::Feature;
 pub use gateways::{GatewayClassStatus, GatewayStatus, ListenerStatus};
 pub use policies::{AncestorStatus, PolicyStatus};
 pub use routes::{ParentReference, ParentStatus, RouteStatus};

@@ -13,6 +13,7 @@ use crate::sources::kubernetes::{ApiOf, api_of};
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -45,6 +46,8 @@ pub(crate) struct Writer {
     apis: Mutex<HashMap<KindName, ApiOf>>,
     addresses: BTreeMap<Key, Vec<Address>>,
     addresses_at: Option<Instant>,
+    /// Of the Gateway API.
+    bundle_version: Option<String>,
     /// Gateways that were acknowledged at the last look already.
     acknowledged: BTreeMap<Key, bool>,
     /// What the statuses were computed from.
@@ -75,6 +78,7 @@ impl Writer {
             apis: Mutex::default(),
             addresses: BTreeMap::new(),
             addresses_at: None,
+            bundle_version: None,
             acknowledged: BTreeMap::new(),
             last: None,
             statuses: BTreeMap::new(),
@@ -136,7 +140,7 @@ impl Writer {
             let addresses = self.addresses.get(key).cloned().unwrap_or_default();
             (key.clone(), GatewayFacts { addresses, acknowledged })
         });
-        Facts { gateways: gateways.collect(), bundle_version: None }
+        Facts { gateways: gateways.collect(), bundle_version: self.bundle_version.clone() }
     }
 
     async fn ask_addresses(&mut self) {
@@ -145,10 +149,19 @@ impl Writer {
             return;
         }
         self.addresses_at = Some(Instant::now());
+        self.ask_bundle_version().await;
         let params = ListParams::default().labels("gateway.networking.k8s.io/gateway-name").match_any();
         match Api::<Service>::all(self.client.clone()).list(&params).await {
             Ok(services) => self.addresses = services.items.iter().filter_map(addresses).collect(),
             Err(error) => tracing::debug!("the gateways' Services cannot be listed: {error}"),
+        }
+    }
+
+    async fn ask_bundle_version(&mut self) {
+        let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
+        if let Ok(Some(definition)) = definitions.get_metadata_opt("gateways.gateway.networking.k8s.io").await {
+            let annotations = definition.metadata.annotations.unwrap_or_default();
+            self.bundle_version = annotations.get("gateway.networking.k8s.io/bundle-version").cloned();
         }
     }
 

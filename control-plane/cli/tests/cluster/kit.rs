@@ -52,11 +52,21 @@ fn manifests() -> PathBuf {
 impl Kit {
     /// By `weft install`, as people do.
     pub(crate) async fn install(&self) {
+        let told = self.weft(&["check", "--pre"]).await;
+        assert!(told.contains("everything would be taken"), "{told}");
+        self.weft(&["install", "--wait", "170s"]).await;
+        let told = self.weft(&["check"]).await;
+        assert!(told.contains("GatewayClass weft: is accepted"), "{told}");
+    }
+
+    /// What a command of weft prints.
+    pub(crate) async fn weft(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
-        command.arg("install").arg("--kubeconfig").arg(self.api.kubeconfig()).args(["--wait", "170s"]);
+        command.args(arguments).arg("--kubeconfig").arg(self.api.kubeconfig());
         let output = run(command).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "weft install: {said}\n{}", String::from_utf8_lossy(&output.stdout));
+        let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success(), "weft {}: {told}", arguments.join(" "));
+        told
     }
 
     /// manifests/cluster, less what this old API server has not got: autoscaling by container, and the new disruption budget.

@@ -20,6 +20,7 @@ fn a_team_runs_the_shop_in_a_cluster() {
         rolling_restarts_lose_nothing(&kit).await;
         what_is_wrong_is_refused_in_words(&kit).await;
         what_got_in_anyway_is_isolated(&kit).await;
+        it_goes_without_a_trace(&kit).await;
     });
 }
 
@@ -196,4 +197,15 @@ async fn what_got_in_anyway_is_isolated(kit: &Kit) {
     let rules = json!({ "spec": { "rules": route["spec"]["rules"] } });
     kit.patch("httproute/deliveries", "mall", &rules).await;
     kit.until("it is mended", async || !kit.problems().await.contains("mall/httproute/deliveries")).await;
+}
+
+async fn it_goes_without_a_trace(kit: &Kit) {
+    kit.weft(&["uninstall", "--kinds"]).await;
+    for gone in ["namespace/weft-system", "clusterrole/weft-control-plane", "mutatingwebhookconfiguration/weft"] {
+        kit.until(gone, async || kit.try_get(gone, "").await.is_none()).await;
+    }
+    let pod = kit.ready_pod("mall", "app=order").await;
+    assert!(pod["metadata"]["annotations"]["weft.dev/status"].is_string(), "who has a sidecar keeps it");
+    let reply = kit.ask("GET", "/orders", None).await.unwrap();
+    assert_eq!(reply.status, 200, "and goes on with what it has: {}", reply.body);
 }

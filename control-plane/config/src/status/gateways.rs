@@ -1,5 +1,6 @@
 //! GatewayClasses and Gateways, with their listeners.
 
+use super::features::{self, Feature};
 use super::{Address, Condition, Conditions, Facts, GatewayFacts};
 use crate::compile::attach::carried;
 use crate::compile::certificate::{self, Refusal};
@@ -16,6 +17,7 @@ const GROUP: &str = "gateway.networking.k8s.io";
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     pub conditions: Vec<Condition>,
+    pub supported_features: Vec<Feature>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,7 +56,7 @@ pub(super) fn class(object: &Object, facts: &Facts) -> GatewayClassStatus {
             conditions.add("SupportedVersion", false, "UnsupportedVersion", message);
         }
     }
-    GatewayClassStatus { conditions: conditions.list }
+    GatewayClassStatus { conditions: conditions.list, supported_features: features::all() }
 }
 
 pub(super) fn gateway(
