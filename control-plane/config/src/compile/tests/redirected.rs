@@ -45,7 +45,9 @@ fn only_a_port_of_unknown_protocol_waits_for_the_callers_first_bytes() {
     assert_eq!(detected("10.96.0.7_80"), [None]);
     assert_eq!(detected("10.96.0.7_7000"), [Some(ApplicationProtocol::Http), None]);
     let [chain] = held.listener("10.96.0.7_3306").chains.as_slice() else { panic!() };
-    assert!(matches!(&chain.handler, Handler::Tcp(tcp) if tcp.clusters[0].name == "outbound|3306||pay.shop.svc.cluster.local"));
+    assert!(
+        matches!(&chain.handler, Handler::Tcp(tcp) if tcp.clusters[0].name == "outbound|3306||pay.shop.svc.cluster.local")
+    );
 }
 
 #[test]
