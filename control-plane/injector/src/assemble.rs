@@ -36,8 +36,10 @@ pub(crate) fn assemble(
     let volumes = Volumes::named_apart_from(&lists.volumes);
     let first = lists.containers[0]["name"].clone();
     let life = life(spec, native, overrides, settings, warnings);
-    if rewrite && serves(spec) && life.grace_seconds >= 2 * life.linger_seconds {
-        probes.extend(lists.linger(life.linger_seconds));
+    // Once for the news to go out, in a cluster where much happens, and once for those who hear it to be done.
+    let farewell_seconds = 2 * life.linger_seconds;
+    if rewrite && serves(spec) && life.grace_seconds >= 2 * farewell_seconds {
+        probes.extend(lists.linger(farewell_seconds));
     }
     let plan = Plan { settings, overrides, workload, labels: labels(&pod), probes, volumes: &volumes, life };
 
