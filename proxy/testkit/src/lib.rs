@@ -21,7 +21,6 @@ pub mod node;
 pub mod peers;
 pub mod raw;
 pub mod relay;
-pub mod room;
 pub mod tls;
 pub mod upstream;
 

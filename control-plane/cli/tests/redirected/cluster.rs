@@ -1,30 +1,16 @@
-//! A little cluster in network namespaces: a control plane, two pods with sidecars that take what nftables redirects to them, and
-//! one machine without.
+//! A little cluster in network namespaces: a control plane, two pods with sidecars that take what the rules of `weft init` bring to
+//! them, and one machine without.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tempfile::TempDir;
 use weft_testkit::PATIENCE;
-use weft_testkit::room::{Host, Room};
+use weft_testkit::netns::{Joined, Network};
 
-/// What `weft init` would set up: all TCP out and in, but not what the sidecar (user 1337) and the pod itself say to the pod.
-const RULES: &str = "table inet weft {
-  chain out {
-    type nat hook output priority -100;
-    ip saddr 127.0.0.6 return
-    ip6 saddr ::6 return
-    meta skuid 1337 return
-    oifname lo return
-    meta l4proto tcp redirect to :15001
-  }
-  chain in {
-    type nat hook prerouting priority -100;
-    meta l4proto tcp redirect to :15006
-  }
-}";
+const WEFT: &str = env!("CARGO_BIN_EXE_weft");
 
 /// Until it is dropped.
 pub(crate) struct Process(Child);
@@ -37,6 +23,9 @@ impl Drop for Process {
     }
 }
 
+/// One machine.
+pub(crate) struct Host(Joined);
+
 pub(crate) struct Cluster {
     /// With sidecars.
     pub(crate) web: Host,
@@ -47,28 +36,25 @@ pub(crate) struct Cluster {
     control_plane: Option<Process>,
     sidecars: Vec<Process>,
     dir: TempDir,
-    _room: Room,
+    _network: Network,
 }
 
 impl Cluster {
     /// With these manifests; `None` where namespaces are not permitted.
     pub(crate) fn start(manifests: &str) -> Option<Cluster> {
-        let mut room = Room::open()?;
-        let (control, web, order, plain) = (room.host(), room.host(), room.host(), room.host());
+        let network = Network::new()?;
+        let join = || Host(network.join());
+        let (control, web, order, plain) = (join(), join(), join(), join());
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("manifests")).unwrap();
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let mut cluster =
-            Cluster { web, order, plain, control, control_plane: None, sidecars: Vec::new(), dir, _room: room };
+            Cluster { web, order, plain, control, control_plane: None, sidecars: Vec::new(), dir, _network: network };
         cluster.write("all.yaml", manifests);
         cluster.start_control_plane();
-        for (name, host) in [("web", cluster.web.clone()), ("order", cluster.order.clone())] {
-            host.own(IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 6]));
-            host.nft(RULES);
-            let sidecar = cluster.sidecar(name, &host);
-            cluster.sidecars.push(sidecar);
-            wait("a ready sidecar", || admin(&host, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")));
-        }
+        cluster.web.redirect();
+        cluster.order.redirect();
+        cluster.start_sidecars();
         Some(cluster)
     }
 
@@ -79,8 +65,8 @@ impl Cluster {
     }
 
     pub(crate) fn start_control_plane(&mut self) {
-        let address = |port: u16| self.control.v4(port).to_string();
-        let mut command = self.control.command(env!("CARGO_BIN_EXE_weft"));
+        let address = |port: u16| self.control.at(port).to_string();
+        let mut command = self.control.command(WEFT);
         command.args(["control-plane", "--xds", &address(15010), "--monitoring", &address(15014), "--dir"]);
         command.arg(self.dir.path().join("manifests"));
         self.control_plane = Some(Process(command.stdin(Stdio::null()).spawn().unwrap()));
@@ -93,18 +79,21 @@ impl Cluster {
     /// Kills the sidecars, and starts them again.
     pub(crate) fn restart_sidecars(&mut self) {
         self.sidecars.clear();
-        for (name, host) in [("web", self.web.clone()), ("order", self.order.clone())] {
-            let sidecar = self.sidecar(name, &host);
-            self.sidecars.push(sidecar);
-            wait("a ready sidecar", || admin(&host, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")));
+        self.start_sidecars();
+    }
+
+    fn start_sidecars(&mut self) {
+        for (name, host) in [("web", &self.web), ("order", &self.order)] {
+            self.sidecars.push(self.sidecar(name, host));
+            wait("a ready sidecar", || admin(host, "/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")));
         }
     }
 
     fn sidecar(&self, name: &str, host: &Host) -> Process {
         let mut command = host.command("setpriv");
-        command.args(["--reuid", "1337", "--clear-groups", env!("CARGO_BIN_EXE_weft"), "proxy", "--intercept"]);
+        command.args(["--reuid", "1337", "--regid", "1337", "--clear-groups", WEFT, "proxy", "--intercept"]);
         command.args(["--pod", &format!("{name}-0"), "--workload", name, "--label", &format!("app={name}")]);
-        command.args(["--address", &host.v4.to_string(), "--control-plane", &self.control.v4(15010).to_string()]);
+        command.args(["--address", &host.ip().to_string(), "--control-plane", &self.control.at(15010).to_string()]);
         command.arg("--access-log").arg(self.dir.path().join(format!("{name}.log")));
         command.arg("--state-file").arg(self.dir.path().join(format!("{name}.state")));
         command.args(["--workers", "2", "--drain", "1s"]).stdin(Stdio::null());
@@ -127,6 +116,55 @@ impl Cluster {
     /// A record of the sidecar of `name` that fits, once there is one.
     pub(crate) fn recorded(&self, name: &str, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         wait(&format!("a record of {name}"), || self.log(name).into_iter().find(&fits))
+    }
+}
+
+impl Host {
+    pub(crate) fn ip(&self) -> Ipv4Addr {
+        self.0.v4
+    }
+
+    fn at(&self, port: u16) -> SocketAddr {
+        (self.0.v4, port).into()
+    }
+
+    /// A program that runs there.
+    fn command(&self, program: &str) -> Command {
+        self.0.namespace.command(program)
+    }
+
+    /// What a pod's init container does.
+    fn redirect(&self) {
+        let done = self.command(WEFT).arg("init").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// A connection from there. A socket belongs to the namespace in which it was made, wherever it is used from.
+    pub(crate) fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        let stream = self.0.namespace.run(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// A program there that serves each connection with `serve`, until the test ends.
+    pub(crate) fn serve(&self, address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) {
+        let listener = self.0.namespace.run(|| TcpListener::bind(address));
+        let listener = listener.unwrap_or_else(|error| panic!("{address}: {error}"));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serve = serve.clone();
+                std::thread::spawn(move || serve(stream));
+            }
+        });
+    }
+
+    /// The whole answer to a `GET`, or why there is none.
+    pub(crate) fn get(&self, address: SocketAddr, host: &str, path: &str) -> std::io::Result<String> {
+        let mut stream = self.connect(address)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 

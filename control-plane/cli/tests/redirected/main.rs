@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod cluster;
 
-use cluster::{Cluster, admin, greeter, http_app, talk, wait};
+use cluster::{Cluster, Host, admin, greeter, http_app, talk, wait};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ kind: EndpointSlice
 metadata: {name: order-1, namespace: default, labels: {kubernetes.io/service-name: order}}
 addressType: IPv4
 ports: [{name: http, port: 8080}, {name: tcp-smtp, port: 2525}, {name: any, port: 7000}]
-endpoints: [{addresses: [10.99.0.3]}]
+endpoints: [{addresses: [10.88.0.4]}]
 ---
 apiVersion: v1
 kind: Service
@@ -43,7 +43,7 @@ kind: EndpointSlice
 metadata: {name: order6-1, namespace: default, labels: {kubernetes.io/service-name: order6}}
 addressType: IPv6
 ports: [{name: http, port: 8080}]
-endpoints: [{addresses: ['fd99::3']}]
+endpoints: [{addresses: ['fd88::4']}]
 ---
 apiVersion: v1
 kind: Service
@@ -57,7 +57,7 @@ kind: EndpointSlice
 metadata: {name: db-1, namespace: default, labels: {kubernetes.io/service-name: db}}
 addressType: IPv4
 ports: [{name: mysql, port: 3306}]
-endpoints: [{addresses: [10.99.0.4]}]
+endpoints: [{addresses: [10.88.0.5]}]
 ";
 
 const ORDER: &str = "10.96.0.10";
@@ -69,7 +69,7 @@ fn at(address: &str) -> SocketAddr {
 fn cluster() -> Option<Cluster> {
     let cluster = Cluster::start(MANIFESTS)?;
     cluster.order.serve(at("0.0.0.0:8080"), http_app("order"));
-    cluster.order.serve(at("[fd99::3]:8080"), http_app("order"));
+    cluster.order.serve(at("[fd88::4]:8080"), http_app("order"));
     cluster.order.serve(at("0.0.0.0:2525"), greeter);
     cluster.order.serve(at("0.0.0.0:7000"), greeter);
     cluster.web.serve(at("0.0.0.0:9999"), greeter);
@@ -80,7 +80,7 @@ fn cluster() -> Option<Cluster> {
 }
 
 /// The answer to a request that must succeed.
-fn get(from: &weft_testkit::room::Host, to: &str) -> String {
+fn get(from: &Host, to: &str) -> String {
     let answer = from.get(at(to), "whatever.example", "/x").unwrap_or_else(|error| panic!("{to}: {error}"));
     assert!(answer.starts_with("HTTP/1.1 200"), "{to}: {answer}");
     answer
@@ -95,12 +95,12 @@ fn plain_apps_reach_each_other_by_the_addresses_that_dns_gives_them() {
     assert_eq!(out["upstream_cluster"], "outbound|80||order.default.svc.cluster.local");
     assert_eq!(
         (&out["upstream_host"], &out["downstream_local_address"]),
-        (&"10.99.0.3:8080".into(), &"10.96.0.10:80".into())
+        (&"10.88.0.4:8080".into(), &"10.96.0.10:80".into())
     );
     let arrived = cluster.recorded("order", |record| record["path"] == "/x");
     assert_eq!(
         (&arrived["upstream_cluster"], &arrived["upstream_host"]),
-        (&"inbound|8080||".into(), &"10.99.0.3:8080".into())
+        (&"inbound|8080||".into(), &"10.88.0.4:8080".into())
     );
 
     // The server's first word comes at once where the port is said to be TCP, and after detection gave up where nothing is said.
@@ -116,23 +116,23 @@ fn plain_apps_reach_each_other_by_the_addresses_that_dns_gives_them() {
 fn what_is_none_of_the_mesh_passes_through_as_it_is() {
     let Some(cluster) = cluster() else { return };
     // a machine without a sidecar, which no Service names, by either family; and back
-    assert!(get(&cluster.web, "10.99.0.4:80").contains(&format!("plain for {}", cluster.web.v4)));
-    assert!(get(&cluster.web, "[fd99::4]:8081").contains("plain for"));
-    for host in ["10.99.0.4:80", "[fd99::4]:8081"] {
+    assert!(get(&cluster.web, "10.88.0.5:80").contains(&format!("plain for {}", cluster.web.ip())));
+    assert!(get(&cluster.web, "[fd88::5]:8081").contains("plain for"));
+    for host in ["10.88.0.5:80", "[fd88::5]:8081"] {
         let record = cluster.recorded("web", |record| record["upstream_host"] == host);
         assert_eq!(record["upstream_cluster"], "PassthroughCluster");
     }
-    assert!(get(&cluster.plain, "10.99.0.3:8080").contains("order for 127.0.0.6"));
-    assert_eq!(talk(&cluster.plain, at("10.99.0.3:2525"), "EHLO\r\n"), "220 ready\r\nEHLO\r\n221 bye\r\n");
+    assert!(get(&cluster.plain, "10.88.0.4:8080").contains("order for 127.0.0.6"));
+    assert_eq!(talk(&cluster.plain, at("10.88.0.4:2525"), "EHLO\r\n"), "220 ready\r\nEHLO\r\n221 bye\r\n");
     // a port that no Service sends to, where the server speaks first
-    assert_eq!(talk(&cluster.plain, at("10.99.0.2:9999"), "hi\r\n"), "220 ready\r\nhi\r\n221 bye\r\n");
+    assert_eq!(talk(&cluster.plain, at("10.88.0.3:9999"), "hi\r\n"), "220 ready\r\nhi\r\n221 bye\r\n");
     let record = cluster.recorded("web", |record| record["upstream_cluster"] == "InboundPassthroughCluster");
-    assert_eq!(record["upstream_host"], "10.99.0.2:9999");
+    assert_eq!(record["upstream_host"], "10.88.0.3:9999");
     // an endpoint of a headless Service
-    assert_eq!(talk(&cluster.web, at("10.99.0.4:3306"), "select\r\n"), "220 ready\r\nselect\r\n221 bye\r\n");
+    assert_eq!(talk(&cluster.web, at("10.88.0.5:3306"), "select\r\n"), "220 ready\r\nselect\r\n221 bye\r\n");
     cluster.recorded("web", |record| record["upstream_cluster"] == "direct|3306||db.default.svc.cluster.local");
     // nobody listens: the caller is let down, not left hanging
-    let mut refused = cluster.web.connect(at("10.99.0.4:4444")).unwrap();
+    let mut refused = cluster.web.connect(at("10.88.0.5:4444")).unwrap();
     assert_eq!(refused.read(&mut [0; 16]).unwrap_or(0), 0);
     cluster.recorded("web", |record| record["response_flags"].as_str().is_some_and(|flags| flags.contains("UF")));
 }
@@ -141,7 +141,7 @@ fn what_is_none_of_the_mesh_passes_through_as_it_is() {
 fn a_pod_calls_itself_and_nothing_goes_round() {
     let Some(cluster) = cluster() else { return };
     assert!(get(&cluster.order, &format!("{ORDER}:80")).contains("order for"), "by the Service's address");
-    assert!(get(&cluster.order, "10.99.0.3:8080").contains(&format!("order for {}", cluster.order.v4)), "by its own");
+    assert!(get(&cluster.order, "10.88.0.4:8080").contains(&format!("order for {}", cluster.order.ip())), "by its own");
     assert!(get(&cluster.order, "127.0.0.1:8080").contains("order for 127.0.0.1"), "by loopback");
     for port in [15001, 15006] {
         let mut direct = cluster.web.connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
@@ -162,7 +162,7 @@ fn a_service_appears_while_connections_last_and_is_remembered_without_a_control_
     let mut long = cluster.web.connect(at(&format!("{ORDER}:25"))).unwrap();
     let mut greeting = [0; 11];
     long.read_exact(&mut greeting).unwrap();
-    let mut half = cluster.web.connect(at("10.99.0.4:80")).unwrap();
+    let mut half = cluster.web.connect(at("10.88.0.5:80")).unwrap();
     half.write_all(b"GET /half HTTP/1.1\r\n").unwrap();
 
     cluster.write(
@@ -171,7 +171,7 @@ fn a_service_appears_while_connections_last_and_is_remembered_without_a_control_
          spec: {clusterIP: 10.96.0.20, ports: [{name: http, port: 80, targetPort: 8081}]}\n---\n\
          apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
          metadata: {name: later-1, namespace: default, labels: {kubernetes.io/service-name: later}}\n\
-         addressType: IPv4\nports: [{name: http, port: 8081}]\nendpoints: [{addresses: [10.99.0.4]}]\n",
+         addressType: IPv4\nports: [{name: http, port: 8081}]\nendpoints: [{addresses: [10.88.0.5]}]\n",
     );
     let later = at("10.96.0.20:80");
     let answer = wait("the new Service", || {
@@ -201,6 +201,6 @@ fn a_service_appears_while_connections_last_and_is_remembered_without_a_control_
     cluster.restart_sidecars();
     assert!(get(&cluster.web, "10.96.0.20:80").contains("plain for"));
     assert!(get(&cluster.web, &format!("{ORDER}:80")).contains("order for 127.0.0.6"));
-    assert!(get(&cluster.web, "10.99.0.4:80").contains("plain for"), "what is not known still passes through");
+    assert!(get(&cluster.web, "10.88.0.5:80").contains("plain for"), "what is not known still passes through");
     cluster.start_control_plane();
 }
