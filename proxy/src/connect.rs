@@ -1,6 +1,7 @@
 //! Making a connection to an endpoint, within its deadline.
 
 use crate::live::LiveCluster;
+use crate::originate::Originator;
 use crate::transport::Transport;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -34,14 +35,23 @@ pub(crate) async fn open(
     address: SocketAddr,
     speaks: Speaks,
 ) -> Result<Transport, ConnectError> {
-    let spec = &cluster.spec;
-    let connecting = connect(address, spec);
-    let Some(tls) = &cluster.tls else { return connecting.await.map(Transport::Plain) };
+    open_as(&cluster.spec, cluster.tls.as_deref(), address, speaks).await
+}
+
+/// As [`open`], for who outlives what is live of the cluster.
+pub(crate) async fn open_as(
+    cluster: &Cluster,
+    tls: Option<&Originator>,
+    address: SocketAddr,
+    speaks: Speaks,
+) -> Result<Transport, ConnectError> {
+    let connecting = connect(address, cluster);
+    let Some(tls) = tls else { return connecting.await.map(Transport::Plain) };
     let opening = async {
         let stream = tls.handshake(connecting.await?, speaks).await.map_err(ConnectError::Tls)?;
         Ok(Transport::Tls(Box::new(stream)))
     };
-    tokio::time::timeout(spec.connect_timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
+    tokio::time::timeout(cluster.connect_timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
 /// A TCP connection of a cluster, without Nagle's delay.

@@ -12,6 +12,7 @@ mod probe;
 mod tcp;
 
 use crate::live::{Checked, ClusterState, Counts, EndpointId, Experience, LiveCluster, LiveEndpoint};
+use crate::originate::Originator;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use ::http::uri::Authority;
@@ -56,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut applied: watch::Receiver<u64>, 
 /// Asks the gRPC health service behind `stream` once. Errors: what it says instead of SERVING, or why it says nothing.
 pub(crate) async fn serving(stream: TcpStream, service: &str, authority: &Authority) -> Result<(), String> {
     let asked = async {
-        let mut client = http::Client::open(stream, true).await?;
+        let mut client = http::Client::open(stream.into(), true).await?;
         grpc::ask(&mut client, service, authority).await
     };
     match asked.await {
@@ -145,6 +146,8 @@ struct Patient {
     id: EndpointId,
     address: SocketAddr,
     cluster: Arc<Cluster>,
+    /// Of the cluster. With another one its endpoints are others.
+    tls: Option<Arc<Originator>>,
     experience: Arc<Experience>,
     state: Arc<ClusterState>,
     shared: Arc<Shared>,
@@ -163,6 +166,7 @@ impl Patient {
             id: endpoint.id,
             address: endpoint.address,
             cluster: cluster.spec.clone(),
+            tls: cluster.tls.clone(),
             experience: endpoint.experience.clone(),
             state: cluster.state.clone(),
             shared: shared.clone(),
@@ -179,7 +183,7 @@ impl Patient {
     async fn repeat(&self, number: usize) {
         let check = &self.cluster.health_checks[number];
         let mut dice = Dice::new(fastrand::u64(..));
-        let mut prober = Prober::new(&self.cluster, check, self.address);
+        let mut prober = Prober::new(&self.cluster, self.tls.as_deref(), check, self.address);
         loop {
             // Nobody closes the semaphore.
             let Ok(turn) = self.turns.acquire().await else { return };

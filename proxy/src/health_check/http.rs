@@ -4,7 +4,8 @@
 
 use super::probe::{Answered, Broken, Finding};
 use crate::connect::ConnectError;
-use ::http::uri::Authority;
+use crate::transport::Transport;
+use ::http::uri::{Authority, Scheme};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use weft_model::health_check::{HealthCheck, Probe};
 use weft_policy::health_check::CheckResult;
@@ -24,6 +24,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// An HTTP connection, driven by a task that ends with it.
 pub(super) struct Client {
     sender: Sender,
+    scheme: Scheme,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -33,7 +34,11 @@ enum Sender {
 }
 
 impl Client {
-    pub(super) async fn open(stream: TcpStream, http2: bool) -> Result<Client, ConnectError> {
+    pub(super) async fn open(stream: Transport, http2: bool) -> Result<Client, ConnectError> {
+        let scheme = match &stream {
+            Transport::Plain(_) => Scheme::HTTP,
+            Transport::Tls(_) => Scheme::HTTPS,
+        };
         let stream = TokioIo::new(stream);
         let (sender, driver) = match http2 {
             true => {
@@ -49,7 +54,7 @@ impl Client {
                 (Sender::Http1(sender), tokio::spawn(drive(driver)))
             }
         };
-        Ok(Client { sender, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Client { sender, scheme, _driver: AbortOnDropHandle::new(driver) })
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -75,7 +80,7 @@ impl Client {
             }
             Sender::Http2(sender) => {
                 let mut uri = std::mem::take(request.uri_mut()).into_parts();
-                (uri.scheme, uri.authority) = (Some(::http::uri::Scheme::HTTP), Some(authority.clone()));
+                (uri.scheme, uri.authority) = (Some(self.scheme.clone()), Some(authority.clone()));
                 *request.uri_mut() = Uri::from_parts(uri).expect("it has all its parts");
                 sender.ready().await?;
                 Ok(sender.send_request(request).await?)

@@ -2,10 +2,11 @@
 
 use super::http::Client;
 use super::{grpc, http, tcp};
-use crate::connect::{ConnectError, connect};
+use crate::connect::{self, ConnectError, Speaks};
+use crate::originate::Originator;
+use crate::transport::Transport;
 use std::fmt;
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
 use weft_model::Cluster;
 use weft_model::health_check::{HealthCheck, Probe};
 use weft_policy::health_check::CheckResult;
@@ -72,17 +73,15 @@ pub(super) struct Answered {
 /// A connection for probes of one kind.
 enum Connection {
     Http(Client),
-    Tcp(TcpStream),
+    Tcp(Transport),
 }
 
 impl Connection {
     /// Whether the endpoint has neither closed it nor said something unasked.
-    fn is_open(&self) -> bool {
+    fn is_open(&mut self) -> bool {
         match self {
             Connection::Http(client) => client.is_open(),
-            Connection::Tcp(stream) => {
-                stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-            }
+            Connection::Tcp(stream) => stream.is_silent(),
         }
     }
 }
@@ -90,14 +89,21 @@ impl Connection {
 /// Asks one endpoint in the way of one check.
 pub(super) struct Prober<'c> {
     cluster: &'c Cluster,
+    /// As for requests: an endpoint that wants TLS wants it from everybody.
+    tls: Option<&'c Originator>,
     check: &'c HealthCheck,
     address: SocketAddr,
     kept: Option<Connection>,
 }
 
 impl<'c> Prober<'c> {
-    pub(super) fn new(cluster: &'c Cluster, check: &'c HealthCheck, address: SocketAddr) -> Prober<'c> {
-        Prober { cluster, check, address, kept: None }
+    pub(super) fn new(
+        cluster: &'c Cluster,
+        tls: Option<&'c Originator>,
+        check: &'c HealthCheck,
+        address: SocketAddr,
+    ) -> Prober<'c> {
+        Prober { cluster, tls, check, address, kept: None }
     }
 
     /// Asks once, within the check's timeout.
@@ -111,7 +117,7 @@ impl<'c> Prober<'c> {
     }
 
     async fn ask_in_peace(&mut self) -> Result<Finding, Broken> {
-        if let Some(kept) = self.kept.take()
+        if let Some(mut kept) = self.kept.take()
             && kept.is_open()
             && let Ok(finding) = self.ask_over(kept).await
         {
@@ -123,11 +129,16 @@ impl<'c> Prober<'c> {
     }
 
     async fn connect(&self) -> Result<Connection, Broken> {
-        let stream = connect(self.address, self.cluster).await?;
-        Ok(match &self.check.probe {
-            Probe::Http { http2, .. } => Connection::Http(Client::open(stream, *http2).await?),
-            Probe::Grpc { .. } => Connection::Http(Client::open(stream, true).await?),
-            Probe::Tcp { .. } => Connection::Tcp(stream),
+        let speaks = match &self.check.probe {
+            Probe::Http { http2: false, .. } => Speaks::Http1,
+            Probe::Http { http2: true, .. } | Probe::Grpc { .. } => Speaks::Http2,
+            Probe::Tcp { .. } => Speaks::Anything,
+        };
+        let stream = connect::open_as(self.cluster, self.tls, self.address, speaks).await?;
+        Ok(match speaks {
+            Speaks::Http1 => Connection::Http(Client::open(stream, false).await?),
+            Speaks::Http2 => Connection::Http(Client::open(stream, true).await?),
+            Speaks::Anything => Connection::Tcp(stream),
         })
     }
 

@@ -4,15 +4,16 @@
 //! timeout: the rest may still come.
 
 use super::probe::{Answered, Broken, Finding};
+use crate::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use weft_policy::health_check::CheckResult;
 
 /// Read at once.
 const CHUNK_BYTES: usize = 4096;
 
-pub(super) async fn ask(stream: &mut TcpStream, send: &[u8], receive: &[Vec<u8>]) -> Result<Answered, Broken> {
+pub(super) async fn ask(stream: &mut Transport, send: &[u8], receive: &[Vec<u8>]) -> Result<Answered, Broken> {
     stream.write_all(send).await?;
+    stream.flush().await?;
     let mut expected = Expected::new(receive);
     if expected.is_met() {
         let finding = Finding::new(CheckResult::Success, "it accepts connections");

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_model::cluster::{PeerName, Trust, UpstreamTls};
 use weft_model::health_check::{HealthCheck, Probe};
 use weft_testkit::raw::RawUpstream;
+use weft_testkit::tls::Ca;
 use weft_testkit::{Act, Answer, Seen, Upstream};
 
 fn checks_of(upstream: &Upstream) -> Vec<Seen> {
@@ -163,6 +165,44 @@ async fn a_tcp_check_that_expects_nothing_asks_only_whether_it_connects() {
     upstream.stop().await;
     let unhealthy = || async { (plane.get("/").await.text().contains("healthy")).then_some(()) };
     weft_testkit::eventually("a refusal for want of a healthy endpoint", unhealthy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_want_tls_are_asked_over_tls() {
+    let http2 = |probe| match probe {
+        Probe::Http { host, path, method, expected, retriable, .. } => {
+            Probe::Http { host, path, method, expected, retriable, http2: true }
+        }
+        other => other,
+    };
+    let tcp = Probe::Tcp {
+        send: b"GET /healthz HTTP/1.1\r\nhost: shop\r\nuser-agent: weft-health-check\r\n\r\n".to_vec(),
+        receive: vec![b"200 OK".to_vec()],
+    };
+    let grpc_probe = Probe::Grpc { service: String::new(), authority: String::new() };
+    for probe in [http(), http2(http()), grpc_probe, tcp] {
+        let ca = Ca::new();
+        let config = ca.issue(&["shop.example"]).server_config(&["h2", "http/1.1"], None);
+        let upstream = Upstream::over_tls(config, |head| match head.uri.path() {
+            "/grpc.health.v1.Health/Check" => grpc(1),
+            _ => Act::Answer(Answer::ok("")),
+        })
+        .await;
+        let mut shop = cluster(&[upstream.address()], vec![check(probe.clone())]);
+        shop.tls = Some(UpstreamTls {
+            server_name: "shop.example".into(),
+            trust: Trust::Authorities(ca.pem()),
+            names: vec![PeerName::Dns("shop.example".into())],
+            certificate: None,
+        });
+        let plane = Driven::by(shop).await;
+        plane.answers(200).await;
+        let asked = &checks_of(&upstream)[0];
+        let asked_for = asked.tls.as_ref().and_then(|handshake| handshake.server_name.as_deref());
+        assert_eq!(asked_for, Some("shop.example"), "{probe:?}");
+        let scheme = (asked.version == Version::HTTP_2).then_some("https");
+        assert_eq!(asked.uri.scheme_str(), scheme, "{probe:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
