@@ -89,11 +89,11 @@ fn api(client: &Client, object: &Value) -> (Api<DynamicObject>, String) {
         _ => format!("{lower}s"),
     };
     let resource = ApiResource {
-        group: group.to_owned().into(),
-        version: version.to_owned().into(),
-        api_version: api_version.to_owned().into(),
-        kind: kind.to_owned().into(),
-        plural: plural.into(),
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        plural,
     };
     let name = text("/metadata/name").expect("a name").to_owned();
     (Api::namespaced_with(client.clone(), text("/metadata/namespace").expect("a namespace"), &resource), name)

@@ -1,6 +1,8 @@
 //! Weft in a cluster, as its users have it: a real API server with its controllers, a node that runs what it is told, and
 //! everything done by manifests and kubectl.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may fail as a test does")]
+
 mod kit;
 
 use kit::{Kit, on_a_cluster};

@@ -177,7 +177,7 @@ fn a_save_by_rename_is_seen_and_its_temporary_file_is_not() {
 /// As vim does: the old file becomes the back-up, a new one is made.
 #[test]
 fn a_save_that_moves_the_old_file_away_first_never_removes_it() {
-    let stubborn = |sources: &mut Sources| sources.directories.grace = LONG;
+    let stubborn = |directories: &mut Directories| directories.grace = LONG;
     let mut watching = Watching::start_with(stubborn, &["policies"], with_policies("a.yaml", "0"));
     for n in 1..20 {
         fs::rename(watching.path("policies/a.yaml"), watching.path("policies/a.yaml~")).unwrap();
@@ -192,7 +192,7 @@ fn a_save_that_moves_the_old_file_away_first_never_removes_it() {
 #[cfg(target_os = "linux")]
 fn a_file_that_is_being_written_is_read_when_its_writer_is_done() {
     use std::io::Write as _;
-    let stubborn = |sources: &mut Sources| sources.directories.patience = LONG;
+    let stubborn = |directories: &mut Directories| directories.patience = LONG;
     let mut watching = Watching::start_with(stubborn, &["policies"], with_policies("a.yaml", "old"));
     let mut file = fs::File::create(watching.path("policies/a.yaml")).unwrap();
     for part in ["first, ", "second, "] {
@@ -211,7 +211,7 @@ fn a_file_that_is_being_written_is_read_when_its_writer_is_done() {
 #[test]
 fn a_file_that_its_writer_never_closes_is_read_in_the_end() {
     use std::io::Write as _;
-    let hasty = |sources: &mut Sources| sources.directories.patience = Duration::from_millis(1);
+    let hasty = |directories: &mut Directories| directories.patience = Duration::from_millis(1);
     let mut watching = Watching::start_with(hasty, &["policies"], with_policies("a.yaml", "old"));
     let mut file = fs::File::create(watching.path("policies/a.yaml")).unwrap();
     file.write_all(b"new").unwrap();

@@ -54,7 +54,8 @@ impl ClusterInbox {
     pub(super) fn take(&mut self, now: Instant) -> ClusterNews {
         let problems = self.news.problems.take();
         let is_listed = self.news.is_listed;
-        if !is_listed || !self.gathering.is_some_and(|gathering| gathering.ripe_after(QUIET, LONGEST) <= now) {
+        let is_ripe = self.gathering.is_some_and(|gathering| gathering.ripe_after(QUIET, LONGEST) <= now);
+        if !(is_listed && is_ripe) {
             return ClusterNews { problems, ..ClusterNews::default() };
         }
         self.gathering = None;

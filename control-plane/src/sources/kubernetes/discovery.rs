@@ -49,11 +49,11 @@ async fn served(client: &Client, wanted: &Wanted, version: &str) -> Result<Optio
     let found =
         list.resources.into_iter().find(|resource| resource.kind == wanted.kind && !resource.name.contains('/'));
     Ok(found.map(|resource| ApiResource {
-        group: wanted.group.to_owned().into(),
-        version: version.to_owned().into(),
-        api_version: api_version.into(),
-        kind: wanted.kind.to_owned().into(),
-        plural: resource.name.into(),
+        group: wanted.group.to_owned(),
+        version: version.to_owned(),
+        api_version,
+        kind: wanted.kind.to_owned(),
+        plural: resource.name,
     }))
 }
 

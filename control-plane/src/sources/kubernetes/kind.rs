@@ -116,7 +116,7 @@ impl<'c> Kind<'c> {
         }
         let change = match object::read(&name, resource, self.wanted.part, object) {
             Ok(parsed) => Change::Read(parsed),
-            Err(problem) => Change::Unreadable(problem),
+            Err(problem) => Change::Unreadable(*problem),
         };
         self.tell(name, change);
     }

@@ -28,11 +28,16 @@ pub(super) fn is_over(resource: &ApiResource, object: &DynamicObject) -> bool {
 }
 
 /// Reads it. A bug of ours must not take the others down: then it is a problem of this one object.
-pub(super) fn read(name: &str, resource: &ApiResource, part: Part, object: DynamicObject) -> Result<Parsed, Problem> {
+pub(super) fn read(
+    name: &str,
+    resource: &ApiResource,
+    part: Part,
+    object: DynamicObject,
+) -> Result<Parsed, Box<Problem>> {
     let json = json(resource, part, object);
     catch_unwind(AssertUnwindSafe(|| weft_config::read_object(name, &json))).map_err(|_| {
-        Problem::error(Place::new(name, 0, 0), "", "reading this object failed inside Weft")
-            .hint("please report it with the object; what it said before stays in force")
+        let problem = Problem::error(Place::new(name, 0, 0), "", "reading this object failed inside Weft");
+        Box::new(problem.hint("please report it with the object; what it said before stays in force"))
     })
 }
 

@@ -8,11 +8,11 @@ use weft_config::{Body, Object};
 fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     ApiResource {
-        group: group.to_owned().into(),
-        version: version.to_owned().into(),
-        api_version: api_version.to_owned().into(),
-        kind: kind.to_owned().into(),
-        plural: String::new().into(),
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        plural: String::new(),
     }
 }
 

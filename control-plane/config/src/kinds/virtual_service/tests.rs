@@ -247,7 +247,8 @@ fn wrong_values_are_said_with_what_to_write() {
         ),
         (
             "corsPolicy: {allowOrigins: [{prefix: \"https://\"}, {regex: \"(\"}]}",
-            "corsPolicy.allowOrigins[1].regex: \"(\" is not a regular expression",
+            "corsPolicy.allowOrigins[1].regex: \"(\" is not a regular expression: unclosed group \
+             (write it in RE2's syntax; it has no look-around and no back-references)",
         ),
         (
             "headers: {request: {set: {\"a b\": c}}}",
