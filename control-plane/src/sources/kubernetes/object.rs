@@ -1,7 +1,7 @@
 //! One object, from what the server sends to what is kept of it.
 
 use super::wanted::Part;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 use kube::core::discovery::ApiResource;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,8 +46,10 @@ fn json(resource: &ApiResource, part: Part, mut object: DynamicObject) -> Value 
         Value::Object(fields) if part != Part::Metadata => fields,
         _ => serde_json::Map::new(),
     };
-    if resource.kind == "Pod" {
-        trim_pod(&mut json);
+    match &*resource.kind {
+        "Pod" => trim_pod(&mut json),
+        "ConfigMap" => trim_config_map(&mut json, &mut object.metadata),
+        _ => {}
     }
     json.insert("apiVersion".into(), Value::from(&*resource.api_version));
     json.insert("kind".into(), Value::from(&*resource.kind));
@@ -63,6 +65,14 @@ fn trim_pod(pod: &mut serde_json::Map<String, Value>) {
     for container in containers.into_iter().flatten() {
         keep(Some(container), &["name", "ports"]);
     }
+}
+
+/// ConfigMaps are many, and most are some program's settings. Of each: that it is there, and the authority in it that a
+/// policy may name.
+fn trim_config_map(map: &mut serde_json::Map<String, Value>, metadata: &mut ObjectMeta) {
+    map.retain(|name, _| name == "data");
+    keep(map.get_mut("data"), &["ca.crt"]);
+    (metadata.labels, metadata.annotations) = (None, None);
 }
 
 fn keep(value: Option<&mut Value>, names: &[&str]) {

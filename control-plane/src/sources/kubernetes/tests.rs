@@ -67,6 +67,25 @@ fn of_a_pod_only_what_is_read_is_kept() {
 }
 
 #[test]
+fn of_a_config_map_only_the_authority_is_kept() {
+    let map = resource("v1", "ConfigMap");
+    let with = |data: Value| {
+        json!({
+            "metadata": { "name": "a", "namespace": "shop", "labels": { "app": "a" }, "annotations": { "a": "b" } },
+            "data": data, "binaryData": { "jar": "AAAA" }, "immutable": true, "aFieldOfTomorrow": 1,
+        })
+    };
+    let authority = read(&map, with(json!({ "ca.crt": "PEM", "settings": "long" })));
+    let Body::ConfigMap(read_map) = &authority.body else { panic!("{authority:?}") };
+    assert_eq!(read_map.ca_certificates.as_deref(), Some("PEM"));
+    assert_eq!((authority.meta.labels.len(), authority.meta.annotations.len()), (0, 0));
+    // a policy that names it is told that it holds no certificate, and not that it is not there
+    let settings = read(&map, with(json!({ "settings": "long" })));
+    let Body::ConfigMap(read_map) = &settings.body else { panic!("{settings:?}") };
+    assert_eq!((&*settings.key.name, read_map.ca_certificates.as_deref()), ("a", None));
+}
+
+#[test]
 fn a_pod_that_has_ended_is_over() {
     let with_phase = |phase: &str| {
         let json = json!({ "metadata": { "name": "a" }, "status": { "phase": phase } });
