@@ -12,7 +12,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use weft_config::compile::Mesh;
 use weft_config::{Problem, World};
 
 /// What is wrong at the moment, for whoever asks.
@@ -52,6 +51,8 @@ pub(crate) struct Pipeline {
     ledger: Ledger,
     /// The world that was published last.
     world: Option<Arc<World>>,
+    /// The world that was checked last, and what its objects say wrongly of each other.
+    checked: Option<(Arc<World>, Vec<Problem>)>,
     publisher: Arc<Publisher>,
     problems: Arc<Problems>,
     live: Arc<Live>,
@@ -78,6 +79,7 @@ impl Pipeline {
             cluster: Vec::new(),
             ledger: Ledger::default(),
             world: None,
+            checked: None,
             publisher,
             problems,
             live,
@@ -117,13 +119,16 @@ impl Pipeline {
             return;
         }
         let (world, problems) = self.store.world();
+        let world = Arc::new(world);
         // Without its sources there is no configuration, and proxies keep what they have.
         let is_live = (self.world.is_some() || self.sources.is_there()) && self.go_live(&world, files, start);
         // Only now: no request waits for what is said of its route.
         let sources = self.directories.iter().chain(&self.cluster).cloned();
-        self.tell(sources.chain(problems).chain(check(&world)).collect());
+        let sources: Vec<Problem> = sources.chain(problems).collect();
+        let checked = check(&world, self.checked.take());
+        self.tell(sources.into_iter().chain(checked.iter().cloned()).collect());
+        self.checked = Some((world.clone(), checked));
         if is_live {
-            let world = Arc::new(world);
             self.live.set(world.clone());
             self.world = Some(world);
         }
@@ -134,7 +139,7 @@ impl Pipeline {
         if self.world.as_ref().is_some_and(|live| same(live, world)) {
             return false;
         }
-        let Ok(mesh) = catch_unwind(AssertUnwindSafe(|| Mesh::compile(world))) else {
+        let Ok(mesh) = catch_unwind(AssertUnwindSafe(|| self.publisher.mesh().next(world))) else {
             tracing::error!("compiling failed inside Weft; the configuration before stays in force. Please report it");
             return false;
         };
@@ -158,8 +163,12 @@ impl Pipeline {
     }
 }
 
-fn check(world: &World) -> Vec<Problem> {
-    catch_unwind(AssertUnwindSafe(|| weft_config::validate(world))).unwrap_or_else(|_| {
+fn check(world: &World, before: Option<(Arc<World>, Vec<Problem>)>) -> Vec<Problem> {
+    let checked = || match before {
+        Some((before, problems)) => weft_config::validate_next(world, &before, problems),
+        None => weft_config::validate(world),
+    };
+    catch_unwind(AssertUnwindSafe(checked)).unwrap_or_else(|_| {
         tracing::error!("checking failed inside Weft; what objects say of each other is not checked. Please report it");
         Vec::new()
     })

@@ -60,6 +60,11 @@ impl Publisher {
         changed
     }
 
+    /// The current one.
+    pub(crate) fn mesh(&self) -> Arc<Mesh> {
+        self.state().mesh.clone()
+    }
+
     /// What a node is given, by the node's id.
     pub(crate) fn set_of(&self, id: &str) -> Option<Arc<ResourceSet>> {
         let state = self.state();

@@ -4,6 +4,9 @@
 //! data plane holds. What is wrong in the world (a backend that is not there, a route that attaches to nothing) never stops
 //! the rest: it becomes a refusal in words at the requests that meet it, and [`crate::validate()`] tells its author.
 //!
+//! [`Mesh::next`] is the same for a world that is nearly the one before: where only who serves has changed, what was made is kept.
+//! What a namespace's sidecars share is made when the first of them asks, so that namespaces without any cost nothing.
+//!
 //! The same world gives the same resources in the same order, to the byte, and a resource depends only on what it is made of:
 //! a Service that a gateway does not send to changes nothing of that gateway.
 
@@ -17,6 +20,7 @@ pub(crate) mod certificate;
 mod chains;
 mod clusters;
 pub(crate) mod destination;
+pub(crate) mod difference;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;
@@ -40,12 +44,14 @@ mod upstreams;
 pub(crate) mod virtual_services;
 
 use crate::{Key, World};
+use difference::Served;
 use gateway::{Plan, RouteOf};
 use index::Index;
 use outbound::Outbound;
+use redirected::Headless;
 use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use upstreams::Upstream;
 use virtual_services::VirtualServices;
 use weft_model::cluster::Protocol;
@@ -58,42 +64,51 @@ use weft_model::{Endpoints, Node, Resource, RouteTable};
 pub struct Mesh {
     index: Index,
     /// By namespace and name.
-    gateways: BTreeMap<(String, String), Plan>,
+    gateways: Arc<BTreeMap<(String, String), Plan>>,
     /// By namespace: what its sidecars may call.
-    outbound: BTreeMap<String, Outbound>,
+    callers: BTreeMap<String, Callers>,
     /// The same for a namespace in which nothing is written down.
-    elsewhere: Outbound,
+    elsewhere: Callers,
     /// By cluster.
     endpoints: BTreeMap<String, Arc<Endpoints>>,
+    /// Who serves the headless Services.
+    headless: OnceLock<Headless>,
+}
+
+/// The sidecars of one namespace. Both are made when the first asks.
+#[derive(Debug, Default)]
+struct Callers {
+    outbound: Arc<OnceLock<Outbound>>,
+    /// Of subsets, which are as the namespace's rules say; those of whole Services are everybody's.
+    subsets: OnceLock<Vec<Arc<Endpoints>>>,
 }
 
 impl Mesh {
     pub fn compile(world: &World) -> Mesh {
         let index = Index::new(world);
-        let routes: BTreeMap<&Key, RouteOf<'_>> = index
-            .routes()
-            .map(|(object, route)| (&object.key, RouteOf { route, compiled: Compiled::new(&index, object, route) }))
-            .collect();
-        let attached = gateway::attachments(&index);
-        let virtual_services = VirtualServices::new(&index);
-        let none = BTreeSet::new();
-        let gateways = index.gateways().map(|(object, gateway)| {
-            let attached = attached.get(&object.key).unwrap_or(&none);
-            let bound = virtual_services.of_gateway(&object.key);
-            let plan = gateway::plan(&index, (object, gateway), &routes, attached, &bound);
-            ((object.key.namespace.clone(), object.key.name.clone()), plan)
-        });
-        let gateways = gateways.collect();
-        let mesh_routes = outbound::mesh_routes(&index);
-        let outbound_of = |namespace: &str| {
-            let hosts = virtual_services.of_mesh(namespace);
-            outbound::outbound(&index, namespace, &routes, &mesh_routes, &hosts)
+        let gateways = Arc::new(gateways(&index));
+        let callers = index.namespaces().into_iter().map(|name| (name.to_owned(), Callers::default())).collect();
+        let endpoints = endpoints(&index, |_| None);
+        Mesh { index, gateways, callers, elsewhere: Callers::default(), endpoints, headless: OnceLock::new() }
+    }
+
+    /// As [`Mesh::compile`], with what this mesh has made already wherever it is the same.
+    pub fn next(&self, world: &World) -> Mesh {
+        let Some(served) = Served::between(self.index.world(), world) else { return Mesh::compile(world) };
+        let index = Index::new(world);
+        let moved = served.services(&index);
+        let unmoved = |upstream: &Upstream<'_>| {
+            let Key { namespace, name, .. } = &upstream.object.key;
+            let is_moved = moved.contains(&(namespace.clone(), name.clone()));
+            self.endpoints.get(&upstream.name()).filter(|_| !is_moved).cloned()
         };
-        let outbound = index.namespaces().into_iter().map(|name| (name.to_owned(), outbound_of(name))).collect();
-        let elsewhere = outbound_of("");
-        drop((routes, mesh_routes, virtual_services));
-        let endpoints = endpoints(&index);
-        Mesh { index, gateways, outbound, elsewhere, endpoints }
+        let endpoints = endpoints(&index, unmoved);
+        let callers = index.namespaces().into_iter().map(|name| {
+            let before = self.callers.get(name);
+            (name.to_owned(), before.map_or_else(Callers::default, Callers::next))
+        });
+        let (callers, elsewhere) = (callers.collect(), self.elsewhere.next());
+        Mesh { index, gateways: self.gateways.clone(), callers, elsewhere, endpoints, headless: OnceLock::new() }
     }
 
     /// What one data plane holds, in make-before-break order and then by name. A gateway gets only the clusters that its routes
@@ -143,12 +158,18 @@ impl Mesh {
     }
 
     fn for_sidecar(&self, node: &Node) -> Vec<Resource> {
-        let outbound = self.outbound.get(&node.namespace).unwrap_or(&self.elsewhere);
+        let (namespace, callers) = match self.callers.get(&node.namespace) {
+            Some(callers) => (node.namespace.as_str(), callers),
+            None => ("", &self.elsewhere),
+        };
+        let outbound = callers.outbound.get_or_init(|| outbound_of(&self.index, namespace));
+        let subsets = callers.subsets.get_or_init(|| subsets(&self.index, namespace));
         let mut resources = inbound::resources(&self.index, node);
         resources.extend(outbound.clusters.iter().cloned().map(Resource::Cluster));
         if node.interception {
             resources.extend(redirected::inbound());
-            resources.extend(redirected::outbound(outbound, node));
+            let headless = self.headless.get_or_init(|| redirected::headless(&self.index));
+            resources.extend(redirected::outbound(outbound, headless, node));
         } else {
             resources.extend(outbound.explicit(node));
         }
@@ -158,7 +179,7 @@ impl Mesh {
             .filter_map(|upstream| locality::endpoints(&self.index, upstream, node))
             .map(|endpoints| (endpoints.cluster.clone(), endpoints))
             .collect();
-        let shared = self.endpoints.values().chain(&outbound.endpoints);
+        let shared = self.endpoints.values().chain(subsets);
         resources.extend(shared.filter(|shared| !near.contains_key(&shared.cluster)).map(endpoints_resource));
         resources.extend(near.into_values().map(Resource::Endpoints));
         resources
@@ -169,13 +190,53 @@ fn endpoints_resource(endpoints: &Arc<Endpoints>) -> Resource {
     Resource::Endpoints(Endpoints::clone(endpoints))
 }
 
-/// The endpoints of every Service's port that has them: whole, so nobody's rule matters.
-fn endpoints(index: &Index) -> BTreeMap<String, Arc<Endpoints>> {
-    let whole = upstreams::of_caller(index, "").into_iter().filter(|upstream| upstream.subset.is_none());
-    whole
-        .filter(Upstream::has_endpoints)
-        .map(|upstream| (upstream.name(), Arc::new(upstream.endpoints(index))))
+impl Callers {
+    /// The same callers when others serve.
+    fn next(&self) -> Callers {
+        Callers { outbound: self.outbound.clone(), subsets: OnceLock::new() }
+    }
+}
+
+fn routes(index: &Index) -> BTreeMap<&Key, RouteOf<'_>> {
+    let routes = index.routes();
+    routes
+        .map(|(object, route)| (&object.key, RouteOf { route, compiled: Compiled::new(index, object, route) }))
         .collect()
+}
+
+fn gateways(index: &Index) -> BTreeMap<(String, String), Plan> {
+    let (routes, attached) = (routes(index), gateway::attachments(index));
+    let virtual_services = VirtualServices::new(index);
+    let none = BTreeSet::new();
+    let plans = index.gateways().map(|(object, gateway)| {
+        let attached = attached.get(&object.key).unwrap_or(&none);
+        let bound = virtual_services.of_gateway(&object.key);
+        let plan = gateway::plan(index, (object, gateway), &routes, attached, &bound);
+        ((object.key.namespace.clone(), object.key.name.clone()), plan)
+    });
+    plans.collect()
+}
+
+fn outbound_of(index: &Index, namespace: &str) -> Outbound {
+    let virtual_services = VirtualServices::new(index);
+    let hosts = virtual_services.of_mesh(namespace);
+    outbound::outbound(index, namespace, &routes(index), &outbound::mesh_routes(index), &hosts)
+}
+
+/// The endpoints of every Service's port that has them: whole, so nobody's rule matters. `known` has some already.
+fn endpoints(
+    index: &Index,
+    known: impl Fn(&Upstream<'_>) -> Option<Arc<Endpoints>>,
+) -> BTreeMap<String, Arc<Endpoints>> {
+    let whole = upstreams::of_caller(index, "").into_iter().filter(|upstream| upstream.subset.is_none());
+    let served = whole.filter(Upstream::has_endpoints);
+    let endpoints = |upstream: &Upstream<'_>| known(upstream).unwrap_or_else(|| Arc::new(upstream.endpoints(index)));
+    served.map(|upstream| (upstream.name(), endpoints(&upstream))).collect()
+}
+
+fn subsets(index: &Index, namespace: &str) -> Vec<Arc<Endpoints>> {
+    let subsets = upstreams::of_caller(index, namespace).into_iter().filter(|upstream| upstream.subset.is_some());
+    subsets.filter(Upstream::has_endpoints).map(|upstream| Arc::new(upstream.endpoints(index))).collect()
 }
 
 /// The clusters that a table sends or copies to.

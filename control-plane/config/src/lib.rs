@@ -29,4 +29,4 @@ pub use object::{Body, Key, KindName, Meta, Object, OwnerReference};
 pub use place::{At, Place};
 pub use problem::{Problem, Severity};
 pub use read::{BadDocument, MAX_DOCUMENTS, MAX_FILE_BYTES, Parsed, read, read_object};
-pub use validate::validate;
+pub use validate::{validate, validate_next};

@@ -266,9 +266,17 @@ mod tests {
     #[test]
     fn a_schema_is_structural() {
         let text = serde_json::to_string(&custom_resource_definitions()).unwrap();
-        for foreign in
-            ["$ref", "$schema", "\"title\"", "\"default\":null", "nullable", "\"null\"", "anyOf", "oneOf", "additionalProperties"]
-        {
+        for foreign in [
+            "$ref",
+            "$schema",
+            "\"title\"",
+            "\"default\":null",
+            "nullable",
+            "\"null\"",
+            "anyOf",
+            "oneOf",
+            "additionalProperties",
+        ] {
             assert!(!text.contains(foreign), "{foreign} in {text}");
         }
     }

@@ -13,9 +13,10 @@ mod suggest;
 mod tests;
 mod virtual_services;
 
+use crate::compile::difference::Served;
 use crate::compile::index::Index;
 use crate::kinds::SliceAddress;
-use crate::{Body, Problem, World};
+use crate::{Body, KindName, Problem, World};
 
 /// Everything that is wrong between the objects of a world, in order of place.
 pub fn validate(world: &World) -> Vec<Problem> {
@@ -27,6 +28,21 @@ pub fn validate(world: &World) -> Vec<Problem> {
     policies::check(&index, &mut problems);
     virtual_services::check(&index, &mut problems);
     endpoint_slices(world, &mut problems);
+    in_order(problems)
+}
+
+/// As [`validate()`] of this world, from what was said of the world before.
+pub fn validate_next(world: &World, before: &World, mut problems: Vec<Problem>) -> Vec<Problem> {
+    if Served::between(before, world).is_none() {
+        return validate(world);
+    }
+    // who serves is nobody else's mistake
+    problems.retain(|problem| problem.object.as_ref().is_none_or(|key| key.kind != KindName::EndpointSlice));
+    endpoint_slices(world, &mut problems);
+    in_order(problems)
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
         .sort_by(|one, other| (&one.place, &one.path, &one.message).cmp(&(&other.place, &other.path, &other.message)));
     problems

@@ -147,8 +147,7 @@ impl Scraped {
             "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: echo, namespace: default}\n\
              spec:\n  parentRefs: [{name: edge, sectionName: tcp}]\n  rules: [{backendRefs: [{name: echo, port: 7000}]}]\n",
         );
-        let listeners =
-            "  - {name: http, protocol: HTTP, port: 8080}\n  - {name: tcp, protocol: TCP, port: 9000}\n";
+        let listeners = "  - {name: http, protocol: HTTP, port: 8080}\n  - {name: tcp, protocol: TCP, port: 9000}\n";
         let gateway = mesh.gateway_with("edge", listeners).await;
         let mut client = Client::http1(gateway.at(8080)).await;
         for _ in 0..3 {

@@ -46,7 +46,7 @@ async fn it_knows_our_kinds(api: &ApiServer) {
     let policy = |requests: &str| {
         let yaml = format!(
             "apiVersion: weft.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: a, namespace: mall}}\nspec:\n  \
-             targetRefs: [{{group: '', kind: Service, name: order}}]\n  \
+             targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: shop}}]\n  \
              limits: [{{name: all, requests: {requests}, per: 1s, key: [{{clientIP: {{}}}}]}}]\n"
         );
         fed(api.kubectl().args(["apply", "--validate=false", "-f", "-"]), &yaml)

@@ -87,6 +87,19 @@ impl Index {
         })
     }
 
+    /// Every slice, with the namespace and the name of its Service.
+    pub(crate) fn services_by_slice(&self) -> impl Iterator<Item = (&(String, String), &EndpointSlice)> {
+        let all = self.slices.iter().flat_map(|(of, slices)| slices.iter().map(move |slice| (of, slice)));
+        all.filter_map(|(of, object)| match &object.body {
+            Body::EndpointSlice(slice) => Some((of, slice)),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     pub(crate) fn slices(&self, service: &Key) -> impl Iterator<Item = &EndpointSlice> {
         let slices = self.slices.get(&(service.namespace.clone(), service.name.clone()));
         slices.into_iter().flatten().filter_map(|object| match &object.body {

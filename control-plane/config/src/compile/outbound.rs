@@ -13,18 +13,17 @@ use super::index::{CLUSTER_DOMAIN, Index, cluster_name, full_name};
 use super::precedence::Rank;
 use super::redirected::Front;
 use super::retry;
-use super::upstreams::{Upstream, of_service};
+use super::upstreams::of_service;
 use super::virtual_services::{ForCaller, Listening, Merged, MeshHosts, service_of};
 use crate::kinds::{Labels, ParentRef, Service, ServicePort, Transport};
 use crate::{Key, KindName, Object};
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
 use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
-use weft_model::{Cluster, Endpoints, Listener, Node, Origin, Resource, RouteTable};
+use weft_model::{Cluster, Listener, Node, Origin, Resource, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
 pub(crate) const PORT: u16 = 15001;
@@ -37,19 +36,17 @@ pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
 /// For each Service the parentRefs that name it, with their routes.
 pub(crate) type MeshRoutes<'i> = BTreeMap<&'i Key, Vec<(&'i Key, &'i ParentRef)>>;
 
-/// What all sidecars of one namespace share.
+/// What all sidecars of one namespace share, whoever serves.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) clusters: Vec<Cluster>,
-    /// Of subsets, which are as the namespace's rules say; those of whole Services are everybody's.
-    pub(crate) endpoints: Vec<Arc<Endpoints>>,
     /// For the table's routes, whoever they are for.
     pub(crate) affinities: Affinities,
     /// The same, for those whose connections are redirected.
     pub(crate) fronts: Vec<Front>,
     /// For a caller without labels.
     table: RouteTable,
-    /// The virtual hosts, by their place in the table, whose routes depend on the caller's labels.
+    /// The virtual hosts, in order of their place in the table, whose routes depend on the caller's labels.
     by_caller: Vec<(usize, Choice)>,
 }
 
@@ -66,10 +63,9 @@ impl Outbound {
 
     /// The routes of one virtual host for a caller.
     pub(crate) fn routes_of(&self, host: usize, labels: &Labels) -> Vec<Route> {
-        let by_caller = self.by_caller.iter().find(|(at, _)| *at == host);
-        match by_caller {
-            Some((_, choice)) => choice.routes(labels),
-            None => self.table.virtual_hosts[host].routes.clone(),
+        match self.by_caller.binary_search_by_key(&host, |(at, _)| *at) {
+            Ok(found) => self.by_caller[found].1.routes(labels),
+            Err(_) => self.table.virtual_hosts[host].routes.clone(),
         }
     }
 
@@ -82,15 +78,6 @@ impl Outbound {
         // a host that is no Service, and none of whose routes is for this caller
         table.virtual_hosts.retain(|host| !host.routes.is_empty());
         table
-    }
-
-    fn add_upstreams(&mut self, index: &Index, upstreams: Vec<Upstream<'_>>) {
-        for upstream in upstreams {
-            self.clusters.push(upstream.cluster(index, Role::Sidecar));
-            if upstream.has_endpoints() && upstream.subset.is_some() {
-                self.endpoints.push(Arc::new(upstream.endpoints(index)));
-            }
-        }
     }
 
     fn add(&mut self, name: String, domains: Vec<String>, choice: Choice) {
@@ -165,14 +152,14 @@ pub(crate) fn outbound(
 ) -> Outbound {
     let mut outbound = Outbound {
         clusters: Vec::new(),
-        endpoints: Vec::new(),
         affinities: Affinities::new(index, namespace),
         fronts: Vec::new(),
         table: RouteTable { name: TABLE.to_owned(), virtual_hosts: Vec::new() },
         by_caller: Vec::new(),
     };
     for (object, service) in index.services() {
-        outbound.add_upstreams(index, of_service(index, object, service, namespace));
+        let upstreams = of_service(index, object, service, namespace);
+        outbound.clusters.extend(upstreams.iter().map(|upstream| upstream.cluster(index, Role::Sidecar)));
         let attached = mesh_routes.get(&object.key).map(Vec::as_slice).unwrap_or_default();
         let virtual_service = hosts.of(&full_name(&object.key));
         for port in tcp_ports(service) {

@@ -9,12 +9,13 @@
 use super::chains::{DETECT_TIMEOUT, by_protocol};
 use super::clusters::{is_external, members, port_protocol};
 use super::index::{Index, cluster_name, full_name};
-use super::outbound::{Outbound, PASSTHROUGH, PORT, to_cluster};
+use super::outbound::{Outbound, PASSTHROUGH, PORT, tcp_ports, to_cluster};
 use super::protocol::PortProtocol;
 use super::retry;
 use super::traffic::Policy;
 use crate::Object;
 use crate::kinds::{Service, ServicePort};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use weft_model::cluster::{Discovery, Protocol};
@@ -43,8 +44,20 @@ pub(crate) struct Front {
     /// Of a headless Service: what goes on to the very endpoint.
     direct: Option<String>,
     protocol: PortProtocol,
+    /// Of a headless Service none: they are those of who serves.
     addresses: Vec<SocketAddr>,
     tcp_idle_timeout: Option<Duration>,
+}
+
+/// Who serves the headless Services, by the place of the port's [`Front`].
+pub(crate) type Headless = BTreeMap<usize, Vec<SocketAddr>>;
+
+pub(crate) fn headless(index: &Index) -> Headless {
+    let services = index.services();
+    let ports = services.flat_map(|(object, service)| tcp_ports(service).map(move |port| (object, service, port)));
+    let headless = ports.enumerate().filter(|(_, (_, service, _))| service.headless && !is_external(service));
+    let addresses = |object, port| members(index, object, port, None).into_iter().map(|member| member.endpoint.address);
+    headless.map(|(at, (object, _, port))| (at, addresses(object, port).collect())).collect()
 }
 
 impl Front {
@@ -58,7 +71,7 @@ impl Front {
     ) -> Front {
         let name = full_name(&object.key);
         let addresses = match service.headless && !is_external(service) {
-            true => members(index, object, port, None).into_iter().map(|member| member.endpoint.address).collect(),
+            true => Vec::new(),
             false => service.cluster_ips.iter().map(|ip| SocketAddr::new(*ip, port.port)).collect(),
         };
         let rule = index.rules.for_caller(&object.key, namespace);
@@ -74,9 +87,10 @@ impl Front {
         }
     }
 
-    fn resources(&self, outbound: &Outbound, node: &Node) -> Vec<Resource> {
+    /// `members` serve a headless Service.
+    fn resources(&self, outbound: &Outbound, members: Option<&Vec<SocketAddr>>, node: &Node) -> Vec<Resource> {
         // Calls to oneself by one's own address are not redirected, or are none of this side's.
-        let addresses = self.addresses.iter().filter(|address| address.ip() != node.address);
+        let addresses = members.unwrap_or(&self.addresses).iter().filter(|address| address.ip() != node.address);
         let target = self.direct.as_ref().unwrap_or(&self.cluster);
         let chains = by_protocol(self.protocol, &self.table, target, self.tcp_idle_timeout);
         let listeners = addresses.map(|address| {
@@ -136,13 +150,14 @@ fn redirect_to(route: &mut Route, from: &str, to: &str) {
 }
 
 /// Everything outbound of one node but what explicit sidecars of its namespace hold too.
-pub(crate) fn outbound(outbound: &Outbound, node: &Node) -> Vec<Resource> {
+pub(crate) fn outbound(outbound: &Outbound, headless: &Headless, node: &Node) -> Vec<Resource> {
     let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
     let chains = by_protocol(PortProtocol::Tcp, PASSTHROUGH, PASSTHROUGH, None);
     let whole = listener("virtualOutbound", any, Binding::OriginalDestination, Direction::Outbound, chains);
     let passthrough = Cluster { discovery: Discovery::OriginalDestination, ..Cluster::new(PASSTHROUGH) };
     let mut resources = vec![Resource::Listener(whole), Resource::Cluster(passthrough)];
-    resources.extend(outbound.fronts.iter().flat_map(|front| front.resources(outbound, node)));
+    let fronts = outbound.fronts.iter().enumerate();
+    resources.extend(fronts.flat_map(|(at, front)| front.resources(outbound, headless.get(&at), node)));
     resources
 }
 

@@ -6,6 +6,7 @@ mod edge;
 mod endpoints;
 mod inbound;
 mod locality;
+mod next;
 mod outbound;
 mod policies;
 mod redirected;
