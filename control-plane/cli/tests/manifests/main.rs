@@ -1,5 +1,7 @@
 //! What a cluster applies, judged by those who will: Kubernetes' own schemas, an API server, Prometheus.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may fail as a test does")]
+
 mod monitored;
 mod served;
 mod valid;
