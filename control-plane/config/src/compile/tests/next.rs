@@ -53,7 +53,7 @@ fn slice(of: &str, namespace: &str, pods: &[u8]) -> String {
 fn pod(number: u8, version: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: pod-{number}, namespace: shop, labels: {{version: {version}}}}}\n\
-         spec: {{containers: []}}\nstatus: {{podIP: 10.0.0.{number}}}\n"
+         status: {{podIP: 10.0.0.{number}}}\n"
     )
 }
 
