@@ -15,7 +15,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         scenario("gRPC: a backend that is invalid")
             .route(|route| *route = through(Target::Invalid { reason: "no such service".into() }))
             .send(grpc())
-            .expect("200 grpc 2 NC; hosts -"),
+            .expect("200 grpc 2 NC; hosts -")
+            .differs("the Gateway API wants UNAVAILABLE for a backend that is not there", "200 grpc 14 NC; hosts -"),
         http2("gRPC: a connect failure").host_that_is(HostKind::Absent).send(grpc()).expect("200 grpc 14 UF; hosts 0"),
         http2("gRPC: a reset").host([reset()]).send(grpc()).expect("200 grpc 14 UR; hosts 1"),
         http2("gRPC: a timeout").host([never()]).timeout(100).send(grpc()).expect("200 grpc 14 UT; hosts 1"),
