@@ -14,7 +14,8 @@ impl Replica {
         names: BTreeSet<String>,
         sink: &mut impl Sink,
     ) -> Vec<DeltaDiscoveryRequest> {
-        let Some(before) = self.demanded.replace(names.clone()) else { return Vec::new() };
+        let Some(demanded) = &mut self.demanded else { return Vec::new() };
+        let before = std::mem::replace(demanded, names.clone());
         let held = |name: &&String| self.state.held.get(Kind::Listener, name).is_some();
         let gone = before.difference(&names).filter(held);
         let gone: Vec<Change> =
