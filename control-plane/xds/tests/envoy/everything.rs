@@ -127,7 +127,11 @@ fn listeners() -> Vec<Listener> {
             Binding::OriginalDestination,
             listener("virtual", Direction::Outbound, vec![chain("", any(), None, tcp.clone())]),
         ),
-        bound(Binding::Handed, listener("handed", Direction::Outbound, vec![chain("", any(), None, tcp)])),
+        Listener {
+            // an address of its own: to Envoy one without a socket has its address all the same
+            address: "10.96.0.7:80".parse().unwrap(),
+            ..bound(Binding::Handed, listener("handed", Direction::Outbound, vec![chain("", any(), None, tcp)]))
+        },
     ]
 }
 
