@@ -35,7 +35,13 @@ impl Patient {
 }
 
 fn sidecar() -> Replica {
-    let mut replica = Replica::new(&Node {
+    let mut replica = Replica::new(&node(true));
+    replica.open();
+    replica
+}
+
+fn node(interception: bool) -> Node {
+    Node {
         role: Role::Sidecar,
         address: "10.0.0.1".parse().unwrap(),
         pod: "web-0".into(),
@@ -43,11 +49,9 @@ fn sidecar() -> Replica {
         workload: "web".into(),
         labels: BTreeMap::new(),
         app_address: None,
-        interception: true,
+        interception,
         locality: Default::default(),
-    });
-    replica.open();
-    replica
+    }
 }
 
 fn says(resources: Vec<Resource>, kind: Kind, removed: &[&str]) -> DeltaDiscoveryResponse {
@@ -157,4 +161,13 @@ fn a_cluster_that_does_not_exist_is_not_waited_for() {
     replica.receive(says(vec![table_to("gone")], Kind::RouteTable, &[]), &mut sink);
     replica.receive(says(vec![], Kind::Cluster, &["gone"]), &mut sink);
     assert_eq!(sink.target(), &Target::Cluster("gone".into()));
+}
+
+#[test]
+fn who_does_not_ask_on_demand_never_begins_to() {
+    let mut replica = Replica::new(&node(false));
+    replica.open();
+    assert!(replica.demand(set(&["10.0.0.1_80"]), &mut Patient::default()).is_empty());
+    let again: Vec<String> = replica.open().into_iter().map(|request| request.type_url).collect();
+    assert!(again.contains(&wire::type_url(Kind::Cluster).to_owned()), "clusters by wildcard: {again:?}");
 }
