@@ -48,8 +48,8 @@ pub(crate) struct Writer {
     addresses_at: Option<Instant>,
     /// Of the Gateway API.
     bundle_version: Option<String>,
-    /// Gateways that were acknowledged at the last look already.
-    acknowledged: BTreeMap<Key, bool>,
+    /// How the gateways' data planes stood at the last look.
+    standings: BTreeMap<Key, Standing>,
     /// What the statuses were computed from.
     last: Option<(Arc<World>, Facts)>,
     statuses: BTreeMap<Key, Status>,
@@ -79,7 +79,7 @@ impl Writer {
             addresses: BTreeMap::new(),
             addresses_at: None,
             bundle_version: None,
-            acknowledged: BTreeMap::new(),
+            standings: BTreeMap::new(),
             last: None,
             statuses: BTreeMap::new(),
             written: HashMap::new(),
@@ -128,15 +128,19 @@ impl Writer {
         self.write().await;
     }
 
-    /// What the outside says. A gateway has acknowledged when two looks in a row find it in step: between a new configuration and
-    /// the moment in which the streams know of it, one look could be deceived.
+    /// What the outside says.
     fn facts(&mut self, world: &World, nodes: &[NodeStatus]) -> Facts {
         let gateways = world.objects.keys().filter(|key| key.kind == KindName::Gateway);
-        let now: BTreeMap<Key, bool> = gateways.map(|key| (key.clone(), is_in_step(nodes, key))).collect();
+        let now: BTreeMap<Key, Standing> = gateways.map(|key| (key.clone(), Standing::of(nodes, key))).collect();
         let is_new = self.last.as_ref().is_none_or(|(last, _)| !std::ptr::eq(&**last, world));
-        let before = std::mem::replace(&mut self.acknowledged, now);
-        let gateways = self.acknowledged.iter().map(|(key, now)| {
-            let acknowledged = *now && !is_new && before.get(key) == Some(&true);
+        let before = std::mem::replace(&mut self.standings, now);
+        let gateways = self.standings.iter().map(|(key, now)| {
+            let was_told = self.last.as_ref().is_some_and(|(last, facts)| {
+                let is_same = last.objects.get(key) == world.objects.get(key);
+                is_same && facts.gateways.get(key).is_some_and(|facts| facts.acknowledged)
+            });
+            let before = before.get(key).copied().filter(|_| !is_new);
+            let acknowledged = now.is_acknowledged(before, was_told);
             let addresses = self.addresses.get(key).cloned().unwrap_or_default();
             (key.clone(), GatewayFacts { addresses, acknowledged })
         });
@@ -270,14 +274,37 @@ fn is_conflict(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if status.is_conflict())
 }
 
-/// Whether there are data planes of that Gateway, and all of them hold what they should.
-fn is_in_step(nodes: &[NodeStatus], gateway: &Key) -> bool {
-    let mut of_gateway = nodes.iter().filter(|status| {
-        let node = &status.node;
-        node.role == Role::Gateway && node.namespace == gateway.namespace && node.workload == gateway.name
-    });
-    let first = of_gateway.next();
-    first.is_some_and(|first| first.in_sync) && of_gateway.all(|node| node.in_sync)
+/// How a Gateway's data planes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// There are none.
+    Absent,
+    /// One of them does not hold what it should.
+    Behind,
+    InStep,
+}
+
+impl Standing {
+    fn of(nodes: &[NodeStatus], gateway: &Key) -> Standing {
+        let of_gateway = nodes.iter().filter(|status| {
+            let node = &status.node;
+            node.role == Role::Gateway && node.namespace == gateway.namespace && node.workload == gateway.name
+        });
+        let step = |in_sync| if in_sync { Standing::InStep } else { Standing::Behind };
+        let all = of_gateway.map(|node| node.in_sync).reduce(|one, other| one && other);
+        all.map_or(Standing::Absent, step)
+    }
+
+    /// Whether the Gateway, as it is now, has been acknowledged. Two looks in a row at one world must find it in step: between a new
+    /// configuration and the moment in which the streams know of it, one look could be deceived. What was told of
+    /// this very Gateway holds while there are data planes: endpoints come and go all the time, and are no news of it.
+    fn is_acknowledged(self, before: Option<Standing>, was_told: bool) -> bool {
+        match self {
+            Standing::Absent => false,
+            Standing::Behind => was_told,
+            Standing::InStep => was_told || before == Some(Standing::InStep),
+        }
+    }
 }
 
 /// Of the Gateway that a Service stands before: what the load balancer gave; without one, the cluster's own address.
@@ -305,4 +332,23 @@ fn addresses(service: &Service) -> Option<(Key, Vec<Address>)> {
 fn now() -> String {
     let now = k8s_openapi::jiff::Timestamp::now();
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing::{Absent, Behind, InStep};
+
+    #[test]
+    fn a_gateway_is_acknowledged_by_two_looks_at_one_world() {
+        assert!(!InStep.is_acknowledged(None, false), "a new world: the streams may not know of it yet");
+        assert!(!InStep.is_acknowledged(Some(Behind), false));
+        assert!(InStep.is_acknowledged(Some(InStep), false));
+    }
+
+    #[test]
+    fn what_was_told_of_a_gateway_holds_while_others_change() {
+        assert!(InStep.is_acknowledged(None, true));
+        assert!(Behind.is_acknowledged(None, true));
+        assert!(!Absent.is_acknowledged(Some(InStep), true), "but not without a data plane");
+    }
 }
