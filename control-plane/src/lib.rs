@@ -28,6 +28,7 @@
 //! that there is nothing; and whoever starts a task or thread here waits for it.
 
 pub mod cluster;
+mod connections;
 mod ledger;
 mod metrics;
 mod monitoring;

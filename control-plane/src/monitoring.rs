@@ -1,6 +1,7 @@
 //! What the control plane tells of itself, over HTTP on port 15014: to a probe, to `weft status`, to Prometheus, and
 //! to a person with curl.
 
+use crate::connections;
 use crate::metrics::Metrics;
 use crate::pipeline::Problems;
 use crate::publish::Publisher;
@@ -9,26 +10,16 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_config::Problem;
 use weft_model::Kind;
 use weft_model::node::Role;
 use weft_xds::server::{NodeStatus, Status};
-
-/// Whoever is slower in saying what they want is not served.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// More wait in the listener's queue.
-const MOST_CONNECTIONS: usize = 256;
-/// Answers that are being sent when the control plane ends may take so long.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Everything there is to tell.
 pub(crate) struct Monitoring {
@@ -49,46 +40,16 @@ struct Answer {
 impl Monitoring {
     pub(crate) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let this = Arc::new(self);
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
-                Some(_) = connections.join_next() => continue,
-                () = shutdown.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, _)) => drop(connections.spawn(this.clone().serve(stream, shutdown.clone()))),
-                // Out of file descriptors, most likely: the next may fare better, and a tight loop would help nobody.
-                Err(error) => {
-                    tracing::warn!("monitoring: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        // One who is still reading then is cut off.
-        let all = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LAST_WORDS, all).await;
-        connections.shutdown().await;
+        let serve = |stream| this.clone().serve(stream, shutdown.clone());
+        connections::each(listener, "monitoring", shutdown.clone(), serve).await;
     }
 
-    /// One connection, until its peer leaves, does not say what it wants in time, or the control plane ends.
     async fn serve(self: Arc<Self>, stream: TcpStream, shutdown: CancellationToken) {
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let response = response(self.answer(&request));
             async { Ok::<_, Infallible>(response) }
         });
-        let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
+        if let Err(error) = connections::http(stream, service, &shutdown).await {
             tracing::debug!("monitoring: {error}");
         }
     }

@@ -2,28 +2,24 @@
 
 use super::review::{Answer, Review};
 use super::{mutate, validate};
+use crate::connections;
 use crate::pipeline::Live;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// An object and the one before it, each of at most 1.5 MiB, escaped.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
-const MOST_CONNECTIONS: usize = 256;
-/// For the handshake, for a head, for a body.
+/// For the handshake, and for a body.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Answers that are being sent when the control plane ends may take so long.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(super) struct Server {
     pub(super) tls: TlsAcceptor,
@@ -33,31 +29,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
-        let tls = self.tls.clone();
         let this = Arc::new(self);
-        let mut connections = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => accepted,
-                Some(_) = connections.join_next() => continue,
-                () = shutdown.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, _)) => drop(connections.spawn(this.clone().serve(stream, tls.clone(), shutdown.clone()))),
-                // Out of file descriptors, most likely: the next may fare better, and a tight loop would help nobody.
-                Err(error) => {
-                    tracing::warn!("webhooks: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-        let all = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LAST_WORDS, all).await;
-        connections.shutdown().await;
+        let serve = |stream| this.clone().serve(stream, shutdown.clone());
+        connections::each(listener, "webhooks", shutdown.clone(), serve).await;
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, tls: TlsAcceptor, shutdown: CancellationToken) {
-        let stream = match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
+    async fn serve(self: Arc<Self>, stream: TcpStream, shutdown: CancellationToken) {
+        let stream = match tokio::time::timeout(PATIENCE, self.tls.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!("webhooks: handshake: {error}"),
             Err(_) => return tracing::debug!("webhooks: the handshake took too long"),
@@ -66,18 +44,7 @@ impl Server {
             let this = self.clone();
             async move { Ok::<_, Infallible>(this.answer(request).await) }
         });
-        let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
+        if let Err(error) = connections::http(stream, service, &shutdown).await {
             tracing::debug!("webhooks: {error}");
         }
     }

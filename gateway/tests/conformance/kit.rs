@@ -15,6 +15,18 @@ pub(crate) struct Edge {
     backends: BTreeMap<&'static str, Upstream>,
 }
 
+/// Services `namespace/name` (port 8080), each with an upstream that answers with its name.
+pub(crate) async fn running(mesh: &Mesh, names: &[&'static str]) -> BTreeMap<&'static str, Upstream> {
+    let mut running = BTreeMap::new();
+    for name in names {
+        let answer = Answer::ok(name.rsplit('/').next().unwrap_or(name)).header("x-backend", "yes");
+        let upstream = Upstream::answering(answer).await;
+        mesh.write(&format!("backend-{}.yaml", name.replace('/', "-")), &service(name, "http", &upstream));
+        running.insert(*name, upstream);
+    }
+    running
+}
+
 impl Edge {
     /// Gateway `default/edge` with one HTTP listener, in front of Services `namespace/name` (port 8080), with these objects.
     pub(crate) async fn open(backends: &[&'static str], objects: &[String]) -> Edge {
@@ -24,13 +36,7 @@ impl Edge {
     /// With these listeners; one of them is called `http` and listens on port 8080.
     pub(crate) async fn with_listeners(listeners: &str, backends: &[&'static str], objects: &[String]) -> Edge {
         let mut mesh = Mesh::start().await;
-        let mut running = BTreeMap::new();
-        for name in backends {
-            let answer = Answer::ok(name.rsplit('/').next().unwrap_or(name)).header("x-backend", "yes");
-            let upstream = Upstream::answering(answer).await;
-            mesh.write(&format!("backend-{}.yaml", name.replace('/', "-")), &service(name, "http", &upstream));
-            running.insert(*name, upstream);
-        }
+        let running = running(&mesh, backends).await;
         mesh.write("objects.yaml", &objects.join("---\n"));
         let gateway = mesh.gateway_with("edge", listeners).await;
         Edge { mesh, gateway, backends: running }

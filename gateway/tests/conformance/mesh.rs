@@ -1,10 +1,10 @@
 //! HTTPRoutes between workloads (parentRef kind Service): profile MESH-HTTP, and its extended features.
 
-use crate::kit::{grant, object, service, to};
+use crate::kit::{grant, object, running, to};
 use std::collections::BTreeMap;
 use weft_testkit::mesh::{Mesh, Plane};
 use weft_testkit::raw::RawReply;
-use weft_testkit::{Answer, RawClient, Upstream};
+use weft_testkit::{RawClient, Upstream};
 
 /// A workload of namespace `default` with its sidecar, and Services that it may call.
 struct Caller {
@@ -16,13 +16,7 @@ struct Caller {
 impl Caller {
     async fn open(backends: &[&'static str], objects: &[String]) -> Caller {
         let mut mesh = Mesh::start().await;
-        let mut running = BTreeMap::new();
-        for name in backends {
-            let answer = Answer::ok(name.rsplit('/').next().unwrap_or(name)).header("x-backend", "yes");
-            let upstream = Upstream::answering(answer).await;
-            mesh.write(&format!("backend-{}.yaml", name.replace('/', "-")), &service(name, "http", &upstream));
-            running.insert(*name, upstream);
-        }
+        let running = running(&mesh, backends).await;
         mesh.write("objects.yaml", &objects.join("---\n"));
         let pod = mesh.pod("caller", &[("http", 9000)]);
         let sidecar = mesh.sidecar(&pod).await;
