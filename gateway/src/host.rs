@@ -24,6 +24,7 @@ use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora_core::services::{ServiceReadyNotifier, ServiceWithDependents};
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -222,6 +223,8 @@ where
         ready: ServiceReadyNotifier,
     ) {
         let Some(serve) = self.serve.take() else { return };
+        // to drop it would set the bootstrap going, which must not happen in a process that ends
+        let ready = ManuallyDrop::new(ready);
         let inventory = self.hand_over.inventory.clone();
         let drain = Drain { token: CancellationToken::new(), inventory: inventory.clone() };
         let thread = tokio::task::spawn_blocking({
@@ -238,16 +241,12 @@ where
                 if let Err(error) = self.hand_over.summon() {
                     tracing::error!(error = format!("{error:#}"), "no hand-over");
                 }
-                ready.notify_ready();
+                ManuallyDrop::into_inner(ready).notify_ready();
                 let _ = thread.await;
-                self.ended.send_replace(true);
             }
-            _ = &mut thread => {
-                self.ended.send_replace(true);
-                // to drop `ready` now would set the bootstrap going
-                std::future::pending::<()>().await;
-            }
+            _ = &mut thread => {}
         }
+        self.ended.send_replace(true);
     }
 
     fn name(&self) -> &str {

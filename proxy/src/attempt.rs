@@ -79,19 +79,22 @@ impl Attempt {
         if let Some(latency) = &self.endpoint().experience.latency {
             latency.observe(now.saturating_duration_since(self.began), now);
         }
+        if let Some(waiting) = self.waiting.take() {
+            waiting.answered(now);
+        }
         let status = grpc_status.map_or(status.as_u16(), grpc_as_http);
         self.ended(Outcome::Status(status), grpc_status, now, dice);
     }
 
     /// There will be no answer.
     pub(crate) fn failed(&mut self, outcome: Outcome, now: Instant, dice: &mut Dice) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.given_up(now);
+        }
         self.ended(outcome, None, now, dice);
     }
 
     fn ended(&mut self, outcome: Outcome, grpc_status: Option<u8>, now: Instant, dice: &mut Dice) {
-        if let Some(waiting) = self.waiting.take() {
-            waiting.answered(now);
-        }
         let Some(place) = self.place else { return };
         self.cluster.report(place, outcome, now, dice);
         self.tell_breaker(outcome, grpc_status, now, dice);
@@ -125,7 +128,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         // Nobody waits any longer, as the caller has gone: the time until then counts all the same.
         if let Some(waiting) = self.waiting.take() {
-            waiting.answered(Instant::now());
+            waiting.given_up(Instant::now());
         }
     }
 }

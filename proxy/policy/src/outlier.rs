@@ -78,8 +78,8 @@ pub enum Cause {
         /// Of all other hosts together.
         others: Duration,
         answered: u64,
-        /// Requests without an answer so far.
-        waiting: u64,
+        /// Requests without an answer: waiting still, or given up.
+        unanswered: u64,
     },
 }
 
@@ -152,9 +152,9 @@ impl fmt::Display for Cause {
             Cause::FailurePercentage { origin, failed, threshold, requests } => {
                 write!(f, "{failed:.1} % of its {requests} {} failed, the threshold is {threshold} %", of(*origin))
             }
-            Cause::Slow { mean, others, answered, waiting } => write!(
+            Cause::Slow { mean, others, answered, unanswered } => write!(
                 f,
-                "it took {mean:.1?} on average ({answered} answered, {waiting} waiting), the other hosts {others:.1?}"
+                "it took {mean:.1?} on average ({answered} answered, {unanswered} not), the other hosts {others:.1?}"
             ),
         }
     }

@@ -171,7 +171,7 @@ impl Kit {
         found
     }
 
-    async fn pods(&self, namespace: &str, labels: &str) -> Vec<Value> {
+    pub(crate) async fn pods(&self, namespace: &str, labels: &str) -> Vec<Value> {
         let mut command = self.kubectl(namespace);
         command.args(["get", "pods", "-l", labels, "-o", "json"]);
         let list: Value = serde_json::from_slice(&run(command).await.stdout).unwrap_or_default();

@@ -20,6 +20,7 @@ fn a_team_runs_the_shop_in_a_cluster() {
         routes_are_edited_live(&kit).await;
         limits_and_rules_are_edited_live(&kit).await;
         rolling_restarts_lose_nothing(&kit).await;
+        readiness_is_what_keeps_a_rollout_whole(&kit).await;
         what_is_wrong_is_refused_in_words(&kit).await;
         what_got_in_anyway_is_isolated(&kit).await;
         it_goes_without_a_trace(&kit).await;
@@ -165,6 +166,28 @@ async fn rolling_restarts_lose_nothing(kit: &Kit) {
     assert_eq!(report.failed, Vec::<String>::new(), "of {} requests", report.sent);
     kit.run(&["-n", "weft-system", "set", "env", "deployment/weft-control-plane", "WEFT_PUSH_DELAY-"]).await;
     kit.run(&["-n", "weft-system", "rollout", "status", "deployment/weft-control-plane", "--timeout=80s"]).await;
+}
+
+/// Of an app that takes a while to start: without its readiness probe callers meet it too early, with the probe they never do.
+async fn readiness_is_what_keeps_a_rollout_whole(kit: &Kit) {
+    let of = |kind: &Value| kind["spec"]["template"]["spec"]["containers"][0].clone();
+    let written = of(&kit.get("deployment/order", "mall").await);
+    let mut slow = written.clone();
+    slow["command"] = json!(["sh", "-c", format!("sleep 4; exec {} service order", env!("CARGO_BIN_EXE_weft"))]);
+    slow["args"] = Value::Null;
+    let mut hasty = slow.clone();
+    hasty["readinessProbe"] = Value::Null;
+    for (container, is_whole) in [(hasty, false), (slow, true), (written, true)] {
+        let load = kit.load(&["/orders"], std::time::Duration::from_millis(20)).await;
+        let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+        kit.patch("deployment/order", "mall", &patch).await;
+        kit.run(&["-n", "mall", "rollout", "status", "deployment/order", "--timeout=80s"]).await;
+        kit.until("the old pod is gone", async || kit.pods("mall", "app=order").await.len() == 1).await;
+        let report = load.end().await;
+        let probe = if container["readinessProbe"].is_null() { "without" } else { "with" };
+        println!("rolled out {probe} readiness: {} requests, {} failed", report.sent, report.failed.len());
+        assert_eq!(report.failed.is_empty(), is_whole, "{probe} readiness: {:?}", report.failed);
+    }
 }
 
 async fn what_is_wrong_is_refused_in_words(kit: &Kit) {

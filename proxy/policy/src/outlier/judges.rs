@@ -63,7 +63,7 @@ pub(super) fn by_slowness(policy: &Slow, looks: &[Look<Interval>]) -> Vec<Look<C
         let silent = interval.answered == 0 && all_requests - requests >= volume;
         let enough = requests >= volume || silent;
         let over = mean > policy.floor && mean.as_secs_f64() > policy.factor * others.as_secs_f64();
-        let cause = Cause::Slow { mean, others, answered: interval.answered, waiting: interval.waiting };
+        let cause = Cause::Slow { mean, others, answered: interval.answered, unanswered: interval.unanswered };
         (enough && over).then_some((*host, cause))
     });
     slow.collect()
@@ -89,6 +89,6 @@ impl Rate {
 
 impl Interval {
     fn requests(&self) -> u64 {
-        self.answered + self.waiting
+        self.answered + self.unanswered
     }
 }

@@ -19,8 +19,10 @@ pub struct Monitor {
     consecutive_local_origin_failure: AtomicU32,
     external: Tally,
     local: Tally,
-    /// Ended requests of this interval, and the time that they took.
+    /// Answered requests of this interval, and the time that they took.
     answered: AtomicU64,
+    /// Requests that ended in this interval without an answer, and the time until then.
+    given_up: AtomicU64,
     /// Requests that wait for an answer, and the sum of when they began.
     waiting: AtomicU64,
     ejected: AtomicBool,
@@ -38,6 +40,7 @@ impl Monitor {
             external: Tally::default(),
             local: Tally::default(),
             answered: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             ejected: AtomicBool::new(false),
             record: Mutex::default(),
@@ -123,14 +126,15 @@ impl Monitor {
     /// What was counted since the last call.
     pub(super) fn take_interval(&self, now: Instant) -> Interval {
         let answered = Sum::unpack(self.answered.swap(0, Ordering::Relaxed));
+        let given_up = Sum::unpack(self.given_up.swap(0, Ordering::Relaxed));
         let waiting = Sum::unpack(self.waiting.load(Ordering::Relaxed));
         let age_ticks = waiting.count.wrapping_mul(self.ticks(now)).wrapping_sub(waiting.ticks) & Sum::MAX_TICKS;
         Interval {
             external: self.external.take(),
             local: self.local.take(),
             answered: answered.count,
-            waiting: waiting.count,
-            time: ticks_long(answered.ticks).saturating_add(ticks_long(age_ticks)),
+            unanswered: given_up.count + waiting.count,
+            time: [answered.ticks, given_up.ticks, age_ticks].map(ticks_long).iter().sum(),
         }
     }
 
@@ -183,14 +187,23 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The answer has begun, or the proxy waits no longer: either way the time that it took counts.
+    /// The answer has begun.
     pub fn answered(self, now: Instant) {
+        self.ended(&self.monitor.answered, now);
+    }
+
+    /// There will be none, or nobody waits any longer. The time until then counts all the same.
+    pub fn given_up(self, now: Instant) {
+        self.ended(&self.monitor.given_up, now);
+    }
+
+    fn ended(&self, tally: &AtomicU64, now: Instant) {
         let took = self.monitor.ticks(now).saturating_sub(self.began);
         let add = |word| {
             let Sum { count, ticks } = Sum::unpack(word);
             (count < Sum::MAX_COUNT).then(|| Sum::pack(count + 1, ticks.saturating_add(took).min(Sum::MAX_TICKS)))
         };
-        let _ = self.monitor.answered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let _ = tally.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 
@@ -225,8 +238,9 @@ pub(super) struct Interval {
     pub(super) external: Rate,
     pub(super) local: Rate,
     pub(super) answered: u64,
-    pub(super) waiting: u64,
-    /// What those answered took, and the age of those waiting.
+    /// Waiting now, or waited for in vain.
+    pub(super) unanswered: u64,
+    /// What those answered took, how long those given up were waited for, and the age of those waiting.
     pub(super) time: Duration,
 }
 

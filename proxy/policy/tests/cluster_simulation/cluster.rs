@@ -195,7 +195,10 @@ impl Cluster {
     }
 
     fn end(&mut self, Try { host, outcome, waiting, permits, .. }: Try) {
-        waiting.answered(self.now);
+        match outcome {
+            Outcome::Status(_) => waiting.answered(self.now),
+            _ => waiting.given_up(self.now),
+        }
         let causes = self.hosts[host].monitor.report(self.detector.policy(), outcome);
         for cause in causes {
             let event = self.detector.trip(&self.monitors(), host, cause, self.now, &mut self.dice);

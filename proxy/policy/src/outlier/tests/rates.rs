@@ -98,7 +98,7 @@ fn a_host_far_slower_than_the_others_is_ejected() {
     assert_eq!(kit.ejected(), [0]);
     assert_eq!(
         events[0].to_string(),
-        "ejected for 30s (ejection 1): it took 1.1s on average (3 answered, 0 waiting), the other hosts 205.0ms"
+        "ejected for 30s (ejection 1): it took 1.1s on average (3 answered, 0 not), the other hosts 205.0ms"
     );
 }
 
@@ -108,7 +108,7 @@ fn a_host_that_does_not_answer_at_all_is_ejected() {
     let held: Vec<_> = (0..3).map(|_| kit.hosts[1].began(kit.now)).collect();
     kit.hosts[0].began(kit.now).answered(kit.now + Duration::from_millis(5));
     let events = kit.sweep();
-    assert!(matches!(events[0].cause, Cause::Slow { mean: INTERVAL, answered: 0, waiting: 3, .. }), "{events:?}");
+    assert!(matches!(events[0].cause, Cause::Slow { mean: INTERVAL, answered: 0, unanswered: 3, .. }), "{events:?}");
     drop(held);
 }
 
@@ -122,6 +122,20 @@ fn a_host_with_one_request_that_it_does_not_answer_is_ejected_when_the_others_an
     kit.sweep();
     assert_eq!(kit.ejected(), [1]);
     drop(held);
+}
+
+#[test]
+fn a_host_whose_callers_give_up_one_by_one_is_ejected_when_the_others_answer() {
+    let mut kit = Kit::new(2, slow());
+    for _ in 0..2 {
+        kit.hosts[1].began(kit.now).given_up(kit.now + Duration::from_secs(3));
+    }
+    for _ in 0..3 {
+        kit.hosts[0].began(kit.now).answered(kit.now + Duration::from_millis(5));
+    }
+    let events = kit.sweep();
+    assert_eq!(kit.ejected(), [1]);
+    assert!(events[0].to_string().contains("it took 3.0s on average (0 answered, 2 not)"), "{events:?}");
 }
 
 #[test]
@@ -145,26 +159,31 @@ fn slow_needs_others_volume_and_the_floor() {
 proptest! {
     #[test]
     fn mean_times_are_those_of_a_list(
-        steps in proptest::collection::vec((0u64..3, 0u64..5_000), 1..60),
+        steps in proptest::collection::vec((0u64..4, 0u64..5_000), 1..60),
     ) {
         let mut kit = Kit::new(1, OutlierDetection::default());
-        let (mut waiting, mut time, mut answered) = (Vec::new(), Duration::ZERO, 0);
+        let (mut waiting, mut time, mut answered, mut given_up) = (Vec::new(), Duration::ZERO, 0, 0);
         for (step, ms) in steps {
             kit.now += Duration::from_millis(ms);
             match step {
-                0 if !waiting.is_empty() => {
+                end @ (0 | 1) if !waiting.is_empty() => {
                     let (request, began): (Waiting, Instant) = waiting.swap_remove(ms as usize % waiting.len());
-                    request.answered(kit.now);
                     time += kit.now - began;
-                    answered += 1;
+                    if end == 0 {
+                        request.answered(kit.now);
+                        answered += 1;
+                    } else {
+                        request.given_up(kit.now);
+                        given_up += 1;
+                    }
                 }
-                1 if !waiting.is_empty() => drop(waiting.pop()),
+                2 if !waiting.is_empty() => drop(waiting.pop()),
                 _ => waiting.push((kit.hosts[0].began(kit.now), kit.now)),
             }
         }
         let age: Duration = waiting.iter().map(|(_, began)| kit.now - *began).sum();
         let interval = kit.hosts[0].take_interval(kit.now);
-        prop_assert_eq!((interval.answered, interval.waiting), (answered, waiting.len() as u64));
+        prop_assert_eq!((interval.answered, interval.unanswered), (answered, given_up + waiting.len() as u64));
         prop_assert_eq!(interval.time, time + age);
     }
 }
