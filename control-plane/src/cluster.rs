@@ -6,7 +6,7 @@ mod apply;
 mod election;
 mod gateways;
 mod merge;
-mod peers;
+pub(crate) mod peers;
 mod statuses;
 
 pub use apply::{Applier, name};
@@ -45,7 +45,7 @@ pub(crate) async fn run(
     let Writing { client, namespace, identity, gateways } = writing;
     let election = Election::new(client.clone(), &namespace, LEASE, identity.clone());
     let leads = election.leads();
-    let peers = Peers::new(client.clone(), &namespace, identity, monitoring);
-    let writer = Writer::new(client, live, streams, peers, gateways);
+    let peers = Peers::new(client.clone(), &namespace, identity);
+    let writer = Writer::new(client, live, streams, (peers, monitoring), gateways);
     tokio::join!(election.run(shutdown.clone()), writer.run(leads, shutdown));
 }

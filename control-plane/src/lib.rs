@@ -35,6 +35,7 @@ mod monitoring;
 mod pipeline;
 mod publish;
 mod refusals;
+mod removals;
 mod sources;
 mod store;
 mod webhook;
@@ -43,11 +44,13 @@ mod xds;
 pub use cluster::Writing;
 pub use webhook::{Cluster, Webhook};
 
+use crate::cluster::peers::Peers;
 use crate::metrics::Metrics;
 use crate::monitoring::Monitoring;
 use crate::pipeline::{Live, Pipeline, Problems};
 use crate::publish::Publisher;
 use crate::refusals::Refusals;
+use crate::removals::Removals;
 pub use crate::sources::kubernetes::Kubernetes;
 
 use crate::sources::Sources;
@@ -219,7 +222,12 @@ impl Bound {
             Ok(())
         };
         let (written, streams, monitoring_port) = (live.clone(), status.clone(), self.monitoring_addr.port());
-        let xds = xds::serve(self.xds, is_ready, publisher, status, over.clone());
+        let others = self.writing.as_ref().map(|Writing { client, namespace, identity, .. }| {
+            let peers = Peers::new(client.clone(), namespace, identity.clone());
+            (tokio::sync::Mutex::new(peers), self.xds_addr.port())
+        });
+        let removals = Removals { publisher: publisher.clone(), status: status.clone(), others };
+        let xds = xds::serve(self.xds, is_ready, publisher, status, removals, over.clone());
         let monitoring = async {
             monitoring.run(self.monitoring, over.clone()).await;
             Ok(())

@@ -18,6 +18,8 @@ use weft_xds::server::{Catalog, ResourceSet};
 /// The current mesh and who follows it.
 pub(crate) struct Publisher {
     state: Mutex<State>,
+    /// The last mesh that was given to all.
+    published: watch::Sender<Arc<Mesh>>,
     metrics: Arc<Metrics>,
 }
 
@@ -32,7 +34,8 @@ impl Publisher {
     /// Publishes the empty mesh; nobody should be let in before the first [`Publisher::publish`].
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         let mesh = Arc::new(Mesh::compile(&World::default()));
-        Publisher { state: Mutex::new(State { mesh, generation: 0, nodes: HashMap::new() }), metrics }
+        let published = watch::Sender::new(mesh.clone());
+        Publisher { state: Mutex::new(State { mesh, generation: 0, nodes: HashMap::new() }), published, metrics }
     }
 
     /// Gives every connected node what this mesh means to it. Returns how many nodes got something new.
@@ -56,6 +59,7 @@ impl Publisher {
             is_news
         });
         let changed = changed.count();
+        self.published.send_replace(mesh);
         self.metrics.published(changed);
         changed
     }
@@ -63,6 +67,16 @@ impl Publisher {
     /// The current one.
     pub(crate) fn mesh(&self) -> Arc<Mesh> {
         self.state().mesh.clone()
+    }
+
+    /// The mesh that every connected node is given, and those that come after it.
+    pub(crate) fn published(&self) -> watch::Receiver<Arc<Mesh>> {
+        self.published.subscribe()
+    }
+
+    /// What a node is given; `None` when it has gone.
+    pub(crate) fn now(&self, node: &Node) -> Option<Arc<ResourceSet>> {
+        Some(self.state().nodes.get(node)?.borrow().clone())
     }
 
     /// What a node is given, by the node's id.

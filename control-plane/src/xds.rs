@@ -1,6 +1,7 @@
 //! The gRPC server that proxies connect to.
 
 use crate::publish::Publisher;
+use crate::removals::Removals;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use weft_xds::removal::EndpointRemoval;
 use weft_xds::server::{Settings, Status};
 
 /// A proxy that is silent for so long is asked whether it is there, by HTTP/2 ping.
@@ -25,6 +27,7 @@ pub(crate) async fn serve(
     mut ready: watch::Receiver<bool>,
     publisher: Arc<Publisher>,
     status: Arc<Status>,
+    removals: Removals,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::select! {
@@ -39,6 +42,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(service)
+        .add_service(EndpointRemoval::new(Arc::new(removals)))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     tokio::pin!(server);
     tokio::select! {

@@ -8,7 +8,8 @@
 //! `k = ceil(c / p)` intervals. Within any `w >= 2` windows lie at least `(w - 2) k + 1` refills, so the bucket would give
 //! `m + p ((w - 2) k + 1) >= w c`, and `m >= c` within one: a key that is alone never gets more than its bucket
 //! would give. It gets less of a burst: half of `m` when `p` is small, all of it when `p` is `m`. Keys that share a counter in
-//! every row are refused early.
+//! every row are refused early. A key that comes to be counted by itself begins with its whole burst, unless somebody was counted
+//! here just before.
 //!
 //! Memory: 8 bytes for each of 4 rows of [`SLOTS`] counters, so 32 KiB to 2 MiB a bucket, from the first key on that is too many.
 //! It grows with the window, as do the keys that come within one; clearing it costs the same time per second for all.
@@ -101,7 +102,9 @@ impl Overflow for Windowed {
         let (number, _) = self.at(now);
         match &*self.counted.lock() {
             Some(counted) if counted.number >= number => self.left(counted.estimator.get(key)),
-            _ => self.allowed,
+            // what it took in the window before is forgotten, but not that it may have taken some
+            Some(counted) if counted.number + 1 == number => self.allowed,
+            _ => self.limit,
         }
     }
 }

@@ -10,16 +10,20 @@ use weft_policy::route::Head;
 const MAX_KEYS: u32 = 10_000;
 const CLIENTS: u32 = 300_000;
 
-fn per_client(max_tokens: u32) -> RateLimit {
-    let limit = TokenBucket { max_tokens, tokens_per_fill: max_tokens, fill_interval: Duration::from_secs(60) };
+fn per_client(limit: TokenBucket) -> RateLimit {
     let bucket = Bucket { name: "client".into(), key: vec![KeyPart::ClientIp], limit, max_keys: MAX_KEYS };
     let (mode, answer) = (Mode::Enforce, LimitAnswer::default());
     RateLimit { name: "edge".into(), buckets: vec![bucket], mode, answer }
 }
 
+/// So many a minute, all at once.
 fn limiter(max_tokens: u32, now: Instant) -> Limiter {
+    limiter_of(TokenBucket { max_tokens, tokens_per_fill: max_tokens, fill_interval: Duration::from_secs(60) }, now)
+}
+
+fn limiter_of(limit: TokenBucket, now: Instant) -> Limiter {
     let overflows = weft_gateway::limits::overflows();
-    let made = Limiter::with_overflow(&per_client(max_tokens), [1, 2], now, |_, rate| overflows.make(rate, now));
+    let made = Limiter::with_overflow(&per_client(limit), [1, 2], now, |_, rate| overflows.make(rate, now));
     made.expect("a limit that lets something through")
 }
 
@@ -57,5 +61,17 @@ fn no_client_has_more_than_its_limit() {
     for client in MAX_KEYS..MAX_KEYS + 1000 {
         let passed = (0..5).filter(|_| passes(&limiter, client, now)).count();
         assert!(passed <= 2, "client {client} passed {passed} times");
+    }
+}
+
+#[test]
+fn a_client_after_a_rest_has_its_whole_burst() {
+    let now = Instant::now();
+    // 10 per second, as it is compiled
+    let limit = TokenBucket { max_tokens: 10, tokens_per_fill: 1, fill_interval: Duration::from_millis(100) };
+    let limiter = limiter_of(limit, now);
+    for (rest, expected) in [(Duration::ZERO, 10), (Duration::from_millis(300), 3), (Duration::from_secs(9), 10)] {
+        let now = now + rest;
+        assert_eq!((0..20).filter(|_| passes(&limiter, 1, now)).count(), expected, "after {rest:?}");
     }
 }

@@ -127,7 +127,12 @@ impl DataPlane {
         let inspect = Inspector { shared: shared.clone(), drain: drain.clone(), quit: shutdown.clone() };
         let inspect = Arc::new(inspect);
         let node = &shared.settings.node;
-        let app = health::App { address: node.app_address.unwrap_or(node.address), probes: health.probes };
+        let app = health::App {
+            address: node.app_address.unwrap_or(node.address),
+            known_as: node.address,
+            control_plane: shared.settings.control_plane.clone(),
+            probes: health.probes,
+        };
         let health = health::spawn(health_sockets, inspect.clone(), app, ended.clone())?;
         let admin = Admin { inspect, metrics: shared.telemetry.metrics.clone() };
         let admin = admin.spawn(admin_socket, scrape_socket, ended.clone())?;

@@ -51,10 +51,12 @@ use outbound::Outbound;
 use redirected::Headless;
 use rules::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use upstreams::Upstream;
 use virtual_services::VirtualServices;
 use weft_model::cluster::Protocol;
+use weft_model::endpoint::Health;
 use weft_model::node::Role;
 use weft_model::route::{Action, Route, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
@@ -109,6 +111,12 @@ impl Mesh {
         });
         let (callers, elsewhere) = (callers.collect(), self.elsewhere.next());
         Mesh { index, gateways: self.gateways.clone(), callers, elsewhere, endpoints, headless: OnceLock::new() }
+    }
+
+    /// Whether any data plane that obeys this mesh would send new requests to that address.
+    pub fn sends_to(&self, address: IpAddr) -> bool {
+        let mut all = self.endpoints.values().flat_map(|endpoints| &endpoints.endpoints);
+        all.any(|endpoint| endpoint.address.ip() == address && endpoint.health == Health::Healthy)
     }
 
     /// What one data plane holds, in make-before-break order and then by name. A gateway gets only the clusters that its routes

@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 
 /// What Kubernetes gives a pod that says nothing.
 const DEFAULT_GRACE_SECONDS: u64 = 30;
+/// Who has not heard by then will not soon.
+const LONGEST_FAREWELL_SECONDS: u64 = 30;
 /// Ours, in the pod's network namespace.
 const PORTS: [u64; 6] = [15000, 15001, 15006, 15020, 15021, 15090];
 const PROXY_USER: u64 = 1337;
@@ -36,10 +38,10 @@ pub(crate) fn assemble(
     let volumes = Volumes::named_apart_from(&lists.volumes);
     let first = lists.containers[0]["name"].clone();
     let life = life(spec, native, overrides, settings, warnings);
-    // Once for the news to go out, in a cluster where much happens, and once for those who hear it to be done.
-    let farewell_seconds = 2 * life.linger_seconds;
-    if rewrite && serves(spec) && life.grace_seconds >= 2 * farewell_seconds {
-        probes.extend(lists.linger(farewell_seconds));
+    // The other half is the app's own, to finish what it has.
+    let half = life.grace_seconds / 2;
+    if rewrite && serves(spec) && life.linger_seconds <= half {
+        probes.extend(lists.take_leave(life.linger_seconds, half.min(LONGEST_FAREWELL_SECONDS)));
     }
     let plan = Plan { settings, overrides, workload, labels: labels(&pod), probes, volumes: &volumes, life };
 
@@ -83,9 +85,9 @@ impl Lists {
     }
 
     /// The app's containers go on for so long once the pod is to end.
-    fn linger(&mut self, seconds: u64) -> Vec<(String, Value)> {
-        let containers = self.containers.iter_mut().filter(|_| seconds > 0);
-        containers.filter_map(|container| probes::linger(container, seconds)).collect()
+    fn take_leave(&mut self, at_least_seconds: u64, at_most_seconds: u64) -> Vec<(String, Value)> {
+        let containers = self.containers.iter_mut().filter(|_| at_least_seconds > 0);
+        containers.filter_map(|container| probes::take_leave(container, at_least_seconds, at_most_seconds)).collect()
     }
 
     /// Names what was added. The app's own init containers come after ours: they have their network already.

@@ -43,10 +43,14 @@ pub(crate) fn rewrite(container: &mut Value, warnings: &mut Vec<String>) -> Vec<
     originals
 }
 
-/// Keeps a container going for a while once its pod is to end, if it has no wish of its own: all of a pod's containers are told to
-/// end at the moment in which its callers are told to go elsewhere, and some would still come. The sidecar waits, so that
-/// the container needs no shell. Returns the hook as what it stands for (Kubernetes' `sleep`).
-pub(crate) fn linger(container: &mut Value, seconds: u64) -> Option<(String, Value)> {
+/// Keeps a container going once its pod is to end until those who call it have heard, if it has no wish of its own: all of a pod's
+/// containers are told to end at the moment in which its callers are told to go elsewhere, and some would still come. The
+/// sidecar waits, so that the container needs no shell. Returns the hook as what it stands for.
+pub(crate) fn take_leave(
+    container: &mut Value,
+    at_least_seconds: u64,
+    at_most_seconds: u64,
+) -> Option<(String, Value)> {
     let name = container["name"].as_str().unwrap_or_default().to_owned();
     let container = container.as_object_mut()?;
     let lifecycle = container.entry("lifecycle").or_insert(Value::Null);
@@ -59,7 +63,8 @@ pub(crate) fn linger(container: &mut Value, seconds: u64) -> Option<(String, Val
     }
     let path = format!("/app-lifecycle/{name}/prestopz");
     *hook = json!({ "httpGet": { "path": path, "port": PORT } });
-    Some((path, json!({ "sleep": { "seconds": seconds } })))
+    let farewell = json!({ "atLeastSeconds": at_least_seconds, "atMostSeconds": at_most_seconds });
+    Some((path, json!({ "farewell": farewell })))
 }
 
 /// What a probe asks, with its port as a number; `None` where it stays. Errors: why it cannot be turned.

@@ -1,7 +1,7 @@
-//! What the other replicas know: a data plane is connected to one of them, and only that one hears its acknowledgements.
+//! The other replicas, and what they know: a data plane is connected to one of them, and only that one hears its acknowledgements.
 //!
-//! They are asked at their monitoring ports, all at once and with little patience: one that is just being replaced must not
-//! hold up the statuses of the whole cluster, and its data planes come to another one soon.
+//! For statuses they are asked at their monitoring ports, all at once and with little patience: one that is just being replaced must
+//! not hold up the statuses of the whole cluster, and its data planes come to another one soon.
 
 use anyhow::{Context as _, bail};
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use weft_xds::server::NodeStatus;
@@ -24,29 +24,34 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Some thousand gateways.
 const MOST_BYTES: usize = 8 << 20;
 
-pub(super) struct Peers {
+pub(crate) struct Peers {
     api: Api<Pod>,
     /// This replica's pod.
     own: String,
-    monitoring: u16,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<IpAddr>,
     looked: Option<Instant>,
 }
 
 impl Peers {
-    /// Of the control plane in that namespace, whose monitoring is at the same port everywhere.
-    pub(super) fn new(client: Client, namespace: &str, own: String, monitoring: u16) -> Peers {
+    /// Of the control plane in that namespace.
+    pub(crate) fn new(client: Client, namespace: &str, own: String) -> Peers {
         let api = Api::namespaced(client, namespace);
-        Peers { api, own, monitoring, addresses: Vec::new(), looked: None }
+        Peers { api, own, addresses: Vec::new(), looked: None }
     }
 
-    /// The gateways that are connected to the others.
-    pub(super) async fn gateways(&mut self) -> Vec<NodeStatus> {
+    /// Where the others are. All of them listen on the same ports.
+    pub(crate) async fn addresses(&mut self) -> &[IpAddr] {
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.look().await;
         }
-        let answers = join_all(self.addresses.iter().map(|address| async move {
-            match tokio::time::timeout(PATIENCE, ask(*address)).await {
+        &self.addresses
+    }
+
+    /// The gateways that are connected to the others, who tell it at this port.
+    pub(super) async fn gateways(&mut self, monitoring: u16) -> Vec<NodeStatus> {
+        let addresses = self.addresses().await.iter().map(|ip| SocketAddr::new(*ip, monitoring));
+        let answers = join_all(addresses.map(|address| async move {
+            match tokio::time::timeout(PATIENCE, ask(address)).await {
                 Ok(Ok(nodes)) => nodes,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, "another replica: {error:#}");
@@ -63,8 +68,7 @@ impl Peers {
         match self.api.list(&ListParams::default().labels(LABELS)).await {
             Ok(pods) => {
                 let others = pods.items.into_iter().filter(|pod| pod.metadata.name.as_deref() != Some(&self.own));
-                let addresses = others.filter_map(|pod| pod.status?.pod_ip?.parse().ok());
-                self.addresses = addresses.map(|ip| SocketAddr::new(ip, self.monitoring)).collect();
+                self.addresses = others.filter_map(|pod| pod.status?.pod_ip?.parse().ok()).collect();
             }
             Err(error) => tracing::debug!("the other replicas cannot be listed: {error}"),
         }

@@ -40,7 +40,8 @@ pub(crate) struct Writer {
     client: Client,
     live: Arc<Live>,
     streams: Arc<Streams>,
-    peers: Peers,
+    /// And where they are asked.
+    peers: (Peers, u16),
     template: Template,
     applier: Applier,
     apis: Mutex<HashMap<KindName, ApiOf>>,
@@ -65,7 +66,7 @@ impl Writer {
         client: Client,
         live: Arc<Live>,
         streams: Arc<Streams>,
-        peers: Peers,
+        peers: (Peers, u16),
         template: Template,
     ) -> Writer {
         Writer {
@@ -114,7 +115,9 @@ impl Writer {
             return;
         }
         self.ask_addresses().await;
-        let nodes: Vec<NodeStatus> = self.streams.snapshot().into_iter().chain(self.peers.gateways().await).collect();
+        let (peers, monitoring) = &mut self.peers;
+        let of_others = peers.gateways(*monitoring).await;
+        let nodes: Vec<NodeStatus> = self.streams.snapshot().into_iter().chain(of_others).collect();
         let facts = self.facts(&world, &nodes);
         let is_same = |last: &(Arc<World>, Facts)| Arc::ptr_eq(&last.0, &world) && last.1 == facts;
         if !self.last.as_ref().is_some_and(is_same) {

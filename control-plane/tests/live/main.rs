@@ -4,11 +4,12 @@
 #[cfg(test)]
 mod plane;
 
-use plane::{Plane, Proxy, difference, gateway, node, route, routes, save, service, shop};
+use plane::{Brake, LONG, Plane, Proxy, difference, endpoints, gateway, node, route, routes, save, service, shop};
 use std::time::Instant;
 use tokio::net::TcpStream;
 use weft_model::Kind;
 use weft_model::node::Role;
+use weft_xds::removal::{Scope, removed};
 
 async fn edge(plane: &Plane) -> Proxy {
     let mut proxy = Proxy::connect(plane.xds, node(Role::Gateway, "edge", "shop"));
@@ -192,7 +193,7 @@ async fn a_burst_of_a_thousand_files_is_few_compiles_and_one_final_state() {
 async fn what_a_proxy_refuses_is_told_at_the_line_of_its_author() {
     let shop = shop();
     let plane = Plane::start(&[shop.path().into()]).await;
-    let mut edge = Proxy::connect_refusing(plane.xds, node(Role::Gateway, "edge", "shop"), Some("/unheard-of"));
+    let mut edge = Proxy::connect_refusing(plane.xds, node(Role::Gateway, "edge", "shop"), "/unheard-of");
     edge.until("the shop", |held| routes(held, "/order")).await;
     save(shop.path(), "order-route.yaml", &route("order", "/unheard-of"));
     let refusal = |problem: &serde_json::Value| problem["message"].as_str().unwrap().contains("no proxy can do this");
@@ -324,5 +325,47 @@ async fn every_save_of_many_in_a_row_arrives() {
     took.sort();
     println!("save to applied: median {:?}, 95% {:?}, longest {:?}", took[100], took[190], took[199]);
     edge.stop().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_endpoint_is_out_once_every_data_plane_has_obeyed_and_not_before() {
+    let shop = shop();
+    save(shop.path(), "endpoints.yaml", &endpoints("order", "shop", &["10.0.0.1", "10.0.0.2"]));
+    let plane = Plane::start(&[shop.path().into()]).await;
+    let brake = Brake::default();
+    let mut quick = Proxy::connect(plane.xds, node(Role::Sidecar, "order", "shop"));
+    let mut slow = Proxy::connect_braked(plane.xds, node(Role::Sidecar, "product", "shop"), brake.clone());
+    let serve = |count: usize| {
+        move |held: &weft_xds::client::Held| {
+            let order = held.endpoints("outbound|8080||order.shop.svc.cluster.local");
+            order.is_some_and(|order| order.endpoints.len() == count)
+        }
+    };
+    quick.until("both", serve(2)).await;
+    slow.until("both", serve(2)).await;
+    let (xds, leaves) = (plane.xds.to_string(), "10.0.0.1".parse().unwrap());
+    let asked = tokio::spawn(async move { removed(&xds, leaves, Scope::Mesh, LONG).await });
+
+    brake.pull();
+    save(shop.path(), "endpoints.yaml", &endpoints("order", "shop", &["10.0.0.2"]));
+    quick.until("one", serve(1)).await;
+    let in_step = |status: u16, body: &str| {
+        let nodes: serde_json::Value = serde_json::from_str(body).unwrap();
+        let of =
+            |name: &str| nodes.as_array().unwrap().iter().find(|node| node["node"]["pod"] == name).unwrap().clone();
+        status == 200 && of("order")["in_sync"] == true && of("product")["in_sync"] == false
+    };
+    plane.until("/debug/syncz", in_step).await;
+    assert!(!asked.is_finished(), "one has not obeyed yet");
+    brake.release();
+    assert_eq!(asked.await.unwrap(), Ok(()));
+    assert!(serve(1)(&slow.held()), "it has obeyed");
+    let (xds, stays) = (plane.xds.to_string(), "10.0.0.2".parse().unwrap());
+    let why = removed(&xds, stays, Scope::Replica, std::time::Duration::from_millis(50)).await.unwrap_err();
+    assert!(why.contains("50ms"), "it serves on: {why}");
+
+    quick.stop().await;
+    slow.stop().await;
     plane.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -93,10 +93,32 @@ struct Collect {
     held: watch::Sender<Held>,
     /// Names of route tables that this proxy will not have.
     refuses: Option<String>,
+    brake: Brake,
+}
+
+/// Holds a proxy up on its way from hearing to obeying.
+#[derive(Clone, Default)]
+pub(crate) struct Brake(Arc<(Mutex<bool>, Condvar)>);
+
+impl Brake {
+    pub(crate) fn pull(&self) {
+        *self.0.0.lock().unwrap() = true;
+    }
+
+    pub(crate) fn release(&self) {
+        *self.0.0.lock().unwrap() = false;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let (pulled, released) = &*self.0;
+        drop(released.wait_while(pulled.lock().unwrap(), |pulled| *pulled).unwrap());
+    }
 }
 
 impl Sink for Collect {
     fn apply(&mut self, held: &Held) -> Result<(), Vec<Nack>> {
+        tokio::task::block_in_place(|| self.brake.wait());
         let refused = held.route_tables().find(|table| {
             let paths = format!("{table:?}");
             self.refuses.as_ref().is_some_and(|word| paths.contains(word))
@@ -119,13 +141,22 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn connect(xds: SocketAddr, node: Node) -> Proxy {
-        Proxy::connect_refusing(xds, node, None)
+        Proxy::connect_as(xds, node, None, Brake::default())
+    }
+
+    /// Obeys nothing for as long as its brake is pulled.
+    pub(crate) fn connect_braked(xds: SocketAddr, node: Node, brake: Brake) -> Proxy {
+        Proxy::connect_as(xds, node, None, brake)
     }
 
     /// Refuses every route table that has this word in it.
-    pub(crate) fn connect_refusing(xds: SocketAddr, node: Node, refuses: Option<&str>) -> Proxy {
+    pub(crate) fn connect_refusing(xds: SocketAddr, node: Node, word: &str) -> Proxy {
+        Proxy::connect_as(xds, node, Some(word.to_owned()), Brake::default())
+    }
+
+    fn connect_as(xds: SocketAddr, node: Node, refuses: Option<String>, brake: Brake) -> Proxy {
         let (sender, held) = watch::channel(Held::default());
-        let sink = Collect { held: sender, refuses: refuses.map(str::to_owned) };
+        let sink = Collect { held: sender, refuses, brake };
         let shutdown = CancellationToken::new();
         let running = shutdown.clone();
         let client = Client::new(xds.to_string(), node, None);
@@ -189,6 +220,20 @@ spec:
   selector: {{ app: {name} }}
   ports: [{{ name: http, port: 8080 }}]
 "
+    )
+}
+
+/// Who serves it.
+pub(crate) fn endpoints(service: &str, namespace: &str, addresses: &[&str]) -> String {
+    let endpoints = addresses.iter().map(|address| format!("  - addresses: [{address}]\n")).collect::<String>();
+    format!(
+        "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{ name: {service}-1, namespace: {namespace}, labels: {{ kubernetes.io/service-name: {service} }} }}
+addressType: IPv4
+ports: [{{ name: http, port: 8080 }}]
+endpoints:
+{endpoints}"
     )
 }
 

@@ -151,7 +151,8 @@ impl Client {
         saves: &watch::Sender<Option<Saved>>,
         heard: &mut bool,
     ) -> Result<(), Failure> {
-        let channel = self.endpoint()?.connect().await.map_err(Failure::Connect)?;
+        let endpoint = endpoint(&self.control_plane).map_err(Failure::Address)?;
+        let channel = endpoint.connect().await.map_err(Failure::Connect)?;
         let mut service = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -183,21 +184,19 @@ impl Client {
         }
         Ok(())
     }
+}
 
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let url = if self.control_plane.contains("://") {
-            self.control_plane.clone()
-        } else {
-            format!("http://{}", self.control_plane)
-        };
-        let endpoint = Endpoint::from_shared(url).map_err(Failure::Address)?;
-        Ok(endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true))
-    }
+/// Of a control plane: `host:port` or an `http://` URL.
+pub(crate) fn endpoint(control_plane: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let has_scheme = control_plane.contains("://");
+    let url = if has_scheme { control_plane.to_owned() } else { format!("http://{control_plane}") };
+    let endpoint = Endpoint::from_shared(url)?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
 }
 
 enum Failure {
@@ -217,7 +216,7 @@ async fn send(queue: &mpsc::Sender<DeltaDiscoveryRequest>, requests: Vec<DeltaDi
 }
 
 /// tonic's own text says only "transport error".
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

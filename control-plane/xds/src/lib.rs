@@ -7,9 +7,11 @@
 //! - [`wire`]: a resource as bytes, and back.
 //! - [`server`]: who is given what, in which order, and who holds it by now.
 //! - [`client`]: what a data plane holds, and how it keeps that when the control plane is gone.
+//! - [`removal`]: whether an endpoint that ends is out of every data plane.
 
 pub mod client;
 mod per_kind;
+pub mod removal;
 pub mod server;
 pub mod wire;
 

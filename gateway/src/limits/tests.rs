@@ -37,6 +37,16 @@ fn what_is_left_is_told_when_a_key_is_counted_on_its_own() {
 }
 
 #[test]
+fn a_key_has_its_whole_burst_when_nobody_was_counted_for_a_window() {
+    let now = Instant::now();
+    let windowed = Windowed::new(rate(20, 1, SECOND), now);
+    assert_eq!(windowed.tokens(7, now), 20);
+    windowed.take(8, now).unwrap();
+    let in_windows = |windows: u32| windowed.tokens(7, now + windowed.window * windows);
+    assert_eq!([in_windows(0), in_windows(1), in_windows(2)], [10, 10, 20]);
+}
+
+#[test]
 fn no_rate_is_too_much() {
     let now = Instant::now();
     for (max, per_fill, interval) in [(u32::MAX, 1, Duration::MAX), (1, 1, Duration::from_nanos(1))] {

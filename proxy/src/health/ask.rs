@@ -1,6 +1,6 @@
 //! Asks the app, as the kubelet would have: at the pod's address, and believing any certificate.
 
-use super::probes::{AppProbes, Ask, Header, HttpGet, Scheme};
+use super::probes::{AppProbes, Ask, Farewell, Header, HttpGet, Scheme};
 use crate::health_check;
 use bytes::Bytes;
 use http::header::{HOST, HeaderName, USER_AGENT};
@@ -18,15 +18,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use weft_xds::removal::{Scope, removed};
 
 /// From where the rules of interception leave calls to the pod's own address alone.
 const SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 const SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
+/// Who heard that the app ends may just have sent it something.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
 /// The app behind this sidecar.
 pub(crate) struct App {
     pub(crate) address: IpAddr,
+    /// The pod's address, as its callers know it.
+    pub(crate) known_as: IpAddr,
+    pub(crate) control_plane: String,
     pub(crate) probes: AppProbes,
 }
 
@@ -58,10 +66,7 @@ impl App {
                 health_check::serving(stream, service.as_deref().unwrap_or_default(), &authority).await?;
                 Ok((StatusCode::OK, "SERVING".into()))
             }
-            Ask::Sleep { seconds } => {
-                tokio::time::sleep(Duration::from_secs(*seconds)).await;
-                Ok((StatusCode::OK, "its callers have heard".into()))
-            }
+            Ask::Farewell(farewell) => Ok((StatusCode::OK, self.take_leave(farewell).await)),
             Ask::HttpGet(get) => {
                 let request = self.request(get, headers)?;
                 let stream = self.connect(get.port).await.map_err(words)?;
@@ -77,6 +82,26 @@ impl App {
                 let well = status.is_success() || status.is_redirection();
                 Ok((if well { StatusCode::OK } else { status }, format!("the app says {status}")))
             }
+        }
+    }
+
+    /// Returns, with what is to be said of it, once those who call the app have heard that it ends.
+    async fn take_leave(&self, Farewell { at_least_seconds, at_most_seconds }: &Farewell) -> String {
+        let (at_least, at_most) = (Duration::from_secs(*at_least_seconds), Duration::from_secs(*at_most_seconds));
+        let began = Instant::now();
+        let told = async {
+            let told = removed(&self.control_plane, self.known_as, Scope::Mesh, at_most).await;
+            if told.is_ok() {
+                tokio::time::sleep(ON_THE_WAY.min(at_most)).await;
+            } else {
+                tokio::time::sleep_until(began + at_most).await;
+            }
+            told
+        };
+        let (told, ()) = tokio::join!(told, tokio::time::sleep(at_least));
+        match told {
+            Ok(()) => "its callers have heard that it ends".into(),
+            Err(why) => format!("whether its callers have heard that it ends is not known: {why}"),
         }
     }
 

@@ -33,10 +33,16 @@ pub(super) enum Ask {
         #[serde(default)]
         service: Option<String>,
     },
-    /// Kubernetes' SleepAction: the app goes on until those who call it have heard that its pod ends.
-    Sleep {
-        seconds: u64,
-    },
+    Farewell(Farewell),
+}
+
+/// The app goes on until those who call it have heard that its pod ends.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Farewell {
+    /// For callers that are not in the mesh, and hear of it in another way.
+    pub(super) at_least_seconds: u64,
+    pub(super) at_most_seconds: u64,
 }
 
 /// Kubernetes' HTTPGetAction.

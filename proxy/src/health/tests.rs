@@ -44,7 +44,9 @@ impl Running {
         let (ready_at, app_at) = (ready.local_addr().unwrap(), app.local_addr().unwrap());
         let (sidecar, shutdown) = (Arc::new(Sidecar::default()), CancellationToken::new());
         let sockets = Sockets { ready: Some(ready), app: Some(app) };
-        let asked = App { address: LOCAL, probes: probes.parse().unwrap() };
+        let nobody = std::net::TcpListener::bind((LOCAL, 0)).unwrap().local_addr().unwrap();
+        let (probes, control_plane) = (probes.parse().unwrap(), nobody.to_string());
+        let asked = App { address: LOCAL, known_as: LOCAL, control_plane, probes };
         let thread = spawn(sockets, sidecar.clone(), asked, shutdown.clone()).unwrap().unwrap();
         Running { sidecar, ready: ready_at, app: app_at, shutdown, thread }
     }
@@ -179,6 +181,16 @@ async fn any_certificate_is_believed() {
     assert_eq!(running.app("/app-health/a/livez").await.0, 200);
     assert!(heads.recv().await.unwrap().starts_with("GET /tls "));
     serving.await.unwrap();
+    running.stop();
+}
+
+#[tokio::test]
+async fn an_app_that_ends_goes_on_for_its_time_where_nobody_can_say_who_has_heard() {
+    let farewell = r#"{"/app-lifecycle/order/prestopz": {"farewell": {"atLeastSeconds": 0, "atMostSeconds": 0}}}"#;
+    let running = Running::start(farewell);
+    let (status, words) = running.app("/app-lifecycle/order/prestopz").await;
+    assert_eq!(status, 200, "a hook that fails would be an event that says nothing: {words}");
+    assert!(words.contains("is not known"), "{words}");
     running.stop();
 }
 

@@ -85,7 +85,7 @@ impl Session {
         self.kinds.iter().filter(|(_, conversation)| conversation.is_open())
     }
 
-    pub(super) fn wanted(&self) -> &ResourceSet {
+    pub(super) fn wanted(&self) -> &Arc<ResourceSet> {
         &self.wanted
     }
 

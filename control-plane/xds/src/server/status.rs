@@ -1,9 +1,10 @@
 //! Who is connected, and does each hold what it should? For `weft status`, and for people on call.
 
+use super::ResourceSet;
 use super::session::{Answer, Session};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use weft_model::{Kind, Node};
@@ -21,7 +22,14 @@ pub struct Status {
 #[derive(Debug, Default)]
 struct Streams {
     opened: u64,
-    open: BTreeMap<u64, NodeStatus>,
+    open: BTreeMap<u64, Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    status: NodeStatus,
+    /// What it should hold, as far as it has been looked at.
+    wanted: Arc<ResourceSet>,
 }
 
 /// One connected data plane.
@@ -78,9 +86,21 @@ impl Status {
 
     /// All connected nodes, by id.
     pub fn snapshot(&self) -> Vec<NodeStatus> {
-        let mut nodes: Vec<NodeStatus> = self.streams.lock().open.values().cloned().collect();
+        let mut nodes: Vec<NodeStatus> =
+            self.streams.lock().open.values().map(|stream| stream.status.clone()).collect();
         nodes.sort_by(|one, other| one.id.cmp(&other.id));
         nodes
+    }
+
+    /// The open streams, by a number of each, whose nodes have not acknowledged the endpoints of what they should hold `now`.
+    pub fn behind(&self, now: impl Fn(&Node) -> Option<Arc<ResourceSet>>) -> BTreeSet<u64> {
+        let streams = self.streams.lock();
+        let behind = streams.open.iter().filter(|(_, Stream { status, wanted })| {
+            let is_latest = now(&status.node).is_some_and(|now| Arc::ptr_eq(&now, wanted));
+            let endpoints = status.kinds.get(Kind::Endpoints.discovery());
+            !is_latest || endpoints.is_some_and(|endpoints| !endpoints.in_sync)
+        });
+        behind.map(|(key, _)| *key).collect()
     }
 
     pub(super) fn enter(self: &Arc<Self>, node: &Node) -> Entry {
@@ -97,7 +117,7 @@ impl Status {
             kinds: BTreeMap::new(),
             last_nack: None,
         };
-        streams.open.insert(key, status);
+        streams.open.insert(key, Stream { status, wanted: Arc::default() });
         Entry { status: Arc::clone(self), key }
     }
 }
@@ -112,7 +132,8 @@ impl Entry {
     /// Writes down where the session stands.
     pub(super) fn update(&self, session: &Session, answer: Option<(Kind, &Answer)>) {
         let mut streams = self.status.streams.lock();
-        let Some(node) = streams.open.get_mut(&self.key) else { return };
+        let Some(Stream { status: node, wanted: latest }) = streams.open.get_mut(&self.key) else { return };
+        latest.clone_from(session.wanted());
         if let Some((kind, answer)) = answer {
             note_answer(node, kind, answer);
         }
