@@ -99,10 +99,12 @@ impl App {
             told
         };
         let (told, ()) = tokio::join!(told, tokio::time::sleep(at_least));
-        match told {
-            Ok(()) => "its callers have heard that it ends".into(),
-            Err(why) => format!("whether its callers have heard that it ends is not known: {why}"),
-        }
+        let words = match told {
+            Ok(()) => "the app's callers have heard that it ends".to_owned(),
+            Err(why) => format!("whether the app's callers have heard that it ends is not known: {why}"),
+        };
+        tracing::info!(waited_ms = began.elapsed().as_millis(), "{words}");
+        words
     }
 
     async fn connect(&self, port: u16) -> io::Result<TcpStream> {

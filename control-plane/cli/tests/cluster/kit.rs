@@ -236,9 +236,12 @@ impl Kit {
     }
 
     pub(crate) async fn logs(&self, namespace: &str, labels: &str, container: &str) -> String {
-        let pods = self.pods(namespace, labels).await;
-        let uids = pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str());
-        uids.map(|uid| self.node.log_of(uid, container)).collect()
+        self.pods(namespace, labels).await.iter().map(|pod| self.log(pod, container)).collect()
+    }
+
+    /// Of a pod that may be gone.
+    pub(crate) fn log(&self, pod: &Value, container: &str) -> String {
+        self.node.log_of(pod["metadata"]["uid"].as_str().unwrap_or_default(), container)
     }
 
     pub(crate) async fn until(&self, what: &str, look: impl AsyncFn() -> bool) {

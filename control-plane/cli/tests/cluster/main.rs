@@ -153,6 +153,7 @@ async fn rolling_restarts_lose_nothing(kit: &Kit) {
     let rounds = std::env::var("WEFT_RESTARTS").map_or(2, |rounds| rounds.parse().expect("a number"));
     kit.run(&["-n", "weft-system", "set", "env", "deployment/weft-control-plane", "WEFT_PUSH_DELAY=3s"]).await;
     kit.run(&["-n", "weft-system", "rollout", "status", "deployment/weft-control-plane", "--timeout=80s"]).await;
+    let first = kit.ready_pod("mall", "app=order").await;
     let load = kit.load(&["/orders", "/inventories", "/deliveries"], std::time::Duration::from_millis(20)).await;
     for _ in 0..rounds {
         let deployments = ["deployment/order", "deployment/product", "deployment/delivery"];
@@ -164,6 +165,10 @@ async fn rolling_restarts_lose_nothing(kit: &Kit) {
     let report = load.end().await;
     println!("{} restarts of each, {} requests, {} failed", rounds, report.sent, report.failed.len());
     assert_eq!(report.failed, Vec::<String>::new(), "of {} requests", report.sent);
+    kit.until("the callers of the first pod have heard that it ends", async || {
+        kit.log(&first, "weft-proxy").contains("the app's callers have heard that it ends")
+    })
+    .await;
     kit.run(&["-n", "weft-system", "set", "env", "deployment/weft-control-plane", "WEFT_PUSH_DELAY-"]).await;
     kit.run(&["-n", "weft-system", "rollout", "status", "deployment/weft-control-plane", "--timeout=80s"]).await;
 }
