@@ -236,7 +236,7 @@ impl LiveCluster {
         };
         let same_door = previous
             .filter(|old| old.spec.tls == spec.tls && old.tls.as_ref().is_none_or(|tls| tls.shows(key.as_ref())));
-        let endpoints = carry_over(&spec, members, same_door, now);
+        let endpoints = carry_over(&spec, members, previous, same_door.is_some(), now);
         let tls = spec.tls.as_ref().map(|tls| match same_door {
             Some(LiveCluster { tls: Some(old), .. }) => old.clone(),
             _ => Arc::new(Originator::new(tls, key)),
@@ -321,10 +321,12 @@ impl LiveCluster {
     }
 }
 
+/// What is known of an endpoint stays known. Its connections go on only through the same door: the id is theirs.
 fn carry_over(
     spec: &Cluster,
     members: &[Endpoint],
     previous: Option<&LiveCluster>,
+    same_door: bool,
     now: Instant,
 ) -> Vec<Arc<LiveEndpoint>> {
     // Estimates of latency are kept only by those who balance by them, with the decay that they were made for.
@@ -345,7 +347,10 @@ fn carry_over(
     let live = |member: &Endpoint| {
         let old = known.get(&member.address).copied();
         let fresh = match old {
-            Some(old) if keeps => LiveEndpoint::new(member, old.id, old.experience.clone()),
+            Some(old) if keeps => {
+                let id = if same_door { old.id } else { EndpointId::next() };
+                LiveEndpoint::new(member, id, old.experience.clone())
+            }
             _ => {
                 let checked = old.map_or(unknown, |old| old.experience.checked());
                 let experience = Arc::new(Experience::none(spec.balancer, checked, now));

@@ -3,6 +3,7 @@
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 /// Whom each crate may depend on, besides what is not ours.
 const ARROWS: [(&str, &[&str]); 12] = [
@@ -38,10 +39,18 @@ const ARROWS: [(&str, &[&str]); 12] = [
 const PURE: [&str; 4] = ["weft-model", "weft-config", "weft-injector", "weft-policy"];
 const IMPURE: [&str; 6] = ["tokio", "hyper", "tonic", "rustls", "mio", "socket2"];
 
+/// `x86_64-unknown-linux-gnu`.
+fn host() -> String {
+    let told = Command::new("rustc").arg("-vV").output().expect("rustc, which built this");
+    let told = String::from_utf8(told.stdout).expect("rustc speaks UTF-8");
+    told.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+}
+
 fn metadata() -> Metadata {
     MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"))
-        .other_options(["--locked".to_owned(), "--offline".to_owned()])
+        // only what is built for here is there without a network
+        .other_options(["--locked", "--offline", "--filter-platform", &host()].map(str::to_owned))
         .exec()
         .expect("cargo metadata of this workspace")
 }

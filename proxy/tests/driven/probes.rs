@@ -2,6 +2,7 @@
 
 use crate::kit::{Driven, NEVER, check, cluster, http};
 use http::{StatusCode, Version};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -203,6 +204,36 @@ async fn endpoints_that_want_tls_are_asked_over_tls() {
         let scheme = (asked.version == Version::HTTP_2).then_some("https");
         assert_eq!(asked.uri.scheme_str(), scheme, "{probe:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_stays_well_when_it_is_spoken_to_with_other_keys() {
+    let ca = Ca::new();
+    let config = ca.issue(&["shop.example"]).server_config(&["http/1.1"], None);
+    let asked = AtomicUsize::new(0);
+    let upstream = Upstream::over_tls(config, move |head| match head.uri.path() {
+        "/healthz" if asked.fetch_add(1, Ordering::SeqCst) > 0 => Act::Never,
+        _ => Act::Answer(Answer::ok("")),
+    })
+    .await;
+    let slow = HealthCheck { interval: NEVER, no_traffic_interval: NEVER, timeout: NEVER, ..check(http()) };
+    let mut shop = cluster(&[upstream.address()], vec![slow]);
+    let tls = |authorities: String| UpstreamTls {
+        server_name: "shop.example".into(),
+        trust: Trust::Authorities(authorities),
+        names: vec![PeerName::Dns("shop.example".into())],
+        certificate: None,
+    };
+    shop.tls = Some(tls(ca.pem()));
+    let mut plane = Driven::by(shop.clone()).await;
+    plane.answers(200).await;
+    shop.tls = Some(tls(ca.pem() + &Ca::new().pem()));
+    plane.put(shop).await;
+    let reply = plane.get("/").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let requests = upstream.seen().into_iter().filter(|seen| seen.uri.path() == "/");
+    let connections: BTreeSet<usize> = requests.map(|seen| seen.connection).collect();
+    assert_eq!(connections.len(), 2, "over a connection of its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

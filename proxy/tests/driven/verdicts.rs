@@ -126,7 +126,8 @@ async fn a_cluster_with_traffic_is_asked_at_the_usual_interval() {
     let mut calm = cluster(&[upstream.address()], vec![check]);
     calm.balancing.panic_threshold = 100; // traffic before the first check ends
     let plane = Driven::by(calm).await;
-    assert_eq!(plane.get("/").await.status, 200);
+    let reply = plane.get("/").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
     gate.open();
     asked(&count, 3).await;
 }

@@ -112,6 +112,33 @@ fn plain_apps_reach_each_other_by_the_addresses_that_dns_gives_them() {
     assert!(get(&cluster.web, "[fd96::66]:80").contains("order for ::6"));
 }
 
+/// The Gateway API's `MeshClusterIPMatching`: whose route a request takes says the address that it goes to, not the Host that it names.
+#[test]
+fn mesh_cluster_ip_matching() {
+    let Some(cluster) = cluster() else { return };
+    cluster.write(
+        "route.yaml",
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: order, namespace: default}\n\
+         spec:\n  parentRefs: [{group: '', kind: Service, name: order, port: 80}]\n  rules:\n  \
+         - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-route, value: order}]}}]\n    \
+         backendRefs: [{name: order, port: 80}]\n",
+    );
+    let by = |address: &str, host: &str| cluster.web.get(at(address), host, "/x").expect("it answers");
+    let routed = wait("the route", || {
+        let answer = by("10.96.0.10:80", "whatever.example");
+        answer.contains("x-route: order").then_some(answer)
+    });
+    assert!(routed.starts_with("HTTP/1.1 200"), "{routed}");
+    assert!(by("[fd96::10]:80", "whatever.example").contains("x-route: order"), "by its other address");
+    let other = by("[fd96::66]:80", "order.default.svc.cluster.local");
+    assert!(
+        other.starts_with("HTTP/1.1 200") && !other.contains("x-route"),
+        "another Service, whatever it is called: {other}"
+    );
+    let pod = by("10.88.0.4:8080", "order");
+    assert!(pod.starts_with("HTTP/1.1 200") && !pod.contains("x-route"), "the pod's own address: {pod}");
+}
+
 #[test]
 fn what_is_none_of_the_mesh_passes_through_as_it_is() {
     let Some(cluster) = cluster() else { return };

@@ -51,6 +51,7 @@ const FEATURES: [&str; 54] = [
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
     "Mesh",
+    "MeshClusterIPMatching",
     "MeshConsumerRoute",
     "MeshHTTPRouteBackendRequestHeaderModification",
     "MeshHTTPRouteNamedRouteRule",
