@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """What a large cluster costs its control plane, and one sidecar in it whose workload calls five Services.
 
-    control-plane/experiments/cluster_size.py [target/release/weft [SERVICES [ENDPOINTS_EACH]]]
-
 A real API server (the tests' own, from target/peers/kubernetes or $WEFT_KUBERNETES_PROGRAMS) with 2,000 Services of ten endpoints
 each; a control plane that watches it; a sidecar (`weft proxy --intercept`) with nftables redirecting to it. Printed are the time until the
 control plane was ready and its memory, what was pushed to the sidecar, the time from an edit of an EndpointSlice until the
@@ -10,6 +8,7 @@ sidecar has it, and what edits of Services that it does not use cost both. Runs 
 root, iproute2, nftables, openssl and util-linux.
 """
 
+import argparse
 import http.client
 import json
 import os
@@ -25,9 +24,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-WEFT = Path(sys.argv[1] if len(sys.argv) > 1 else "target/release/weft").resolve()
-SERVICES = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
-EACH = int(sys.argv[3]) if len(sys.argv) > 3 else 10
+arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+arguments.add_argument("weft", nargs="?", type=Path, default="target/release/weft", help="the binary [%(default)s]")
+arguments.add_argument("services", nargs="?", type=int, default=2000, help="[%(default)s]")
+arguments.add_argument("each", nargs="?", type=int, default=10, help="endpoints of each [%(default)s]")
+arguments = arguments.parse_args()
+WEFT, SERVICES, EACH = arguments.weft.resolve(), arguments.services, arguments.each
+if not WEFT.is_file():
+    sys.exit(f"there is no {WEFT}; build it (cargo build --release) or say where it is")
 PROGRAMS = Path(os.environ.get("WEFT_KUBERNETES_PROGRAMS", "target/peers/kubernetes")) / "bin"
 USED, EDITS, TOKEN = 5, 20, "experiment"
 SLICES = "/apis/discovery.k8s.io/v1beta1/namespaces/default/endpointslices"

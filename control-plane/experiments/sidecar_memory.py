@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """What a sidecar costs in a small and in a large cluster, while its workload calls five Services.
 
-    control-plane/experiments/sidecar_memory.py [target/release/weft]
-
 For 10 Services and for 2,000 with 20,000 endpoints: a control plane and a sidecar (`weft proxy --intercept`) in a network
 namespace, nftables redirecting to it, five Services called twenty times each. Printed are the sidecar's resident memory, the
 time until it was ready, what the control plane sent to it, the listeners that it holds and the size of its state file. Exits
 with 1 when the large cluster costs more than a tenth more memory. Needs root, iproute2, nftables and util-linux.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -17,7 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-WEFT = Path(sys.argv[1] if len(sys.argv) > 1 else "target/release/weft").resolve()
+arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+arguments.add_argument("weft", nargs="?", type=Path, default="target/release/weft", help="the binary [%(default)s]")
+WEFT = arguments.parse_args().weft.resolve()
+if not WEFT.is_file():
+    sys.exit(f"there is no {WEFT}; build it (cargo build --release) or say where it is")
 NAMESPACE = f"weft-memory-{os.getpid()}"
 USED = 5
 RULES = """table inet weft {

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use weft_xds::removal::{self, Scope};
 use weft_xds::server::Status;
 
-/// An acknowledgement takes a few milliseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Often enough for those who go on for seconds, and seldom enough where many end among many.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What another replica's data planes may take; who asks is bounded by a deadline of its own.
 const OTHERS_WITHIN: Duration = Duration::from_secs(60);
 
