@@ -199,16 +199,21 @@ impl Snapshot {
     fn build_listeners(&mut self, inputs: &Inputs<'_>, previous: &Snapshot) {
         for (name, resource) in inputs.held.iter(Kind::Listener) {
             let Resource::Listener(spec) = &**resource else { continue };
-            let old = previous.listeners.get(name);
-            let same = previous.sources.listeners.get(name).is_some_and(|before| Arc::ptr_eq(before, resource));
-            let live = match old {
-                Some(old) if same && self.keys_are_same(spec, previous) => Some(old.clone()),
-                _ => self.listener(spec).map(Arc::new).or(old.cloned()),
+            let old = previous.listeners.get(name).zip(previous.sources.listeners.get(name));
+            let built = match old {
+                Some((old, before)) if Arc::ptr_eq(before, resource) && self.keys_are_same(spec, previous) => {
+                    Some(old.clone())
+                }
+                _ => self.listener(spec).map(Arc::new),
             };
-            if let Some(live) = live {
-                self.listeners.insert(name.to_owned(), live);
-                self.sources.listeners.insert(name.to_owned(), resource.clone());
-            }
+            // one that waits is tried again, so it is not what its old self was made of
+            let (live, source) = match (built, old) {
+                (Some(live), _) => (live, resource.clone()),
+                (None, Some((old, before))) => (old.clone(), before.clone()),
+                (None, None) => continue,
+            };
+            self.listeners.insert(name.to_owned(), live);
+            self.sources.listeners.insert(name.to_owned(), source);
         }
     }
 
