@@ -8,7 +8,7 @@ use crate::quiet::Quiet;
 use crate::snapshot::{LiveChain, LiveListener};
 use crate::wire::{Phase, Watch, Wire};
 use crate::worker::{LocalTable, Worker};
-use crate::{session, tcp};
+use crate::{session, tcp, tls};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use std::cell::{Cell, RefCell};
@@ -19,14 +19,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use weft_model::listener::{ApplicationProtocol, Binding, Direction, Handler, HttpHandler};
 
 /// How long an idle HTTP/1 connection stays open once its end is wanted: a caller may be sending a request in this
 /// very moment, and closing would lose it. Until then each answer says `connection: close`.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
-/// TLS handshakes must end within this.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What somebody else wants of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,15 +296,11 @@ async fn choose_and_serve(
     };
     let mut wire = Wire::new(Quiet::new(stream), ahead);
     if protocol == Some(Protocol::Tls) && listener.asks_for_names {
-        arrival.server_name = tokio::time::timeout(HANDSHAKE_TIMEOUT, wire.server_name()).await??;
+        arrival.server_name = tokio::time::timeout(tls::HANDSHAKE_TIMEOUT, wire.server_name()).await??;
     }
     let Some(chain) = choose(listener, protocol, arrival.server_name.as_deref()) else { return Ok(()) };
     if let Some(config) = chain.tls.clone() {
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(wire)).await;
-        if !matches!(handshake, Ok(Ok(_))) {
-            worker.telemetry.counters().tls_handshake_failures.one();
-        }
-        let stream = handshake??;
+        let stream = tls::accept(config, wire, worker.telemetry.counters()).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         return handle(worker, listener, chain, Wire::new(stream, Vec::new()), arrival, Some(http2)).await;
     }

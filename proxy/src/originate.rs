@@ -4,11 +4,10 @@
 //! for is another matter (BackendTLSPolicy allows both), so names are checked here and not by rustls.
 
 use crate::connect::Speaks;
-use crate::tls::provider;
+use crate::tls::{self, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
@@ -36,7 +35,7 @@ impl Originator {
     pub(crate) fn new(spec: &UpstreamTls, key: Option<Arc<CertifiedKey>>) -> Originator {
         let roots = match &spec.trust {
             Trust::System => system_roots(),
-            Trust::Authorities(pem) => Arc::new(roots(pem)),
+            Trust::Authorities(pem) => Arc::new(tls::roots(pem)),
         };
         let verifier = Arc::new(ByName {
             roots,
@@ -80,13 +79,6 @@ impl Originator {
         };
         TlsConnector::from(config.clone()).connect(name, stream).await
     }
-}
-
-/// Believes nobody where the text is no PEM.
-fn roots(pem: &str) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
-    roots
 }
 
 /// Read once in the life of the process.

@@ -10,7 +10,7 @@ pub(crate) use handed::Handed;
 use crate::live::{LiveCluster, Parts};
 use crate::overflow::Overflows;
 use crate::table::{Clusters, Compiled, Limiters, LiveTable};
-use crate::tls;
+use crate::tls::{self, TlsError};
 use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use std::collections::{BTreeMap, HashMap};
@@ -91,7 +91,7 @@ impl Snapshot {
         next.build_secrets(inputs, previous, &mut refused);
         next.build_clusters(inputs, previous, dice);
         next.build_tables(inputs, previous, &mut refused);
-        next.build_listeners(inputs, previous);
+        next.build_listeners(inputs, previous, &mut refused);
         next.handed = Handed::of(&next.listeners);
         (next, refused)
     }
@@ -195,26 +195,40 @@ impl Snapshot {
     }
 
     /// A listener waits (Envoy: warms) until its route tables and certificates have come; until then its old
-    /// self serves.
-    fn build_listeners(&mut self, inputs: &Inputs<'_>, previous: &Snapshot) {
+    /// self serves, as it does where the new one is refused.
+    fn build_listeners(&mut self, inputs: &Inputs<'_>, previous: &Snapshot, refused: &mut Vec<Nack>) {
         for (name, resource) in inputs.held.iter(Kind::Listener) {
             let Resource::Listener(spec) = &**resource else { continue };
-            let old = previous.listeners.get(name);
-            let same = previous.sources.listeners.get(name).is_some_and(|before| Arc::ptr_eq(before, resource));
-            let live = match old {
-                Some(old) if same && self.keys_are_same(spec, previous) => Some(old.clone()),
-                _ => self.listener(spec).map(Arc::new).or(old.cloned()),
+            let old = previous.listeners.get(name).zip(previous.sources.listeners.get(name));
+            let built = match old {
+                Some((old, before)) if Arc::ptr_eq(before, resource) && self.keys_are_same(spec, previous) => {
+                    Ok(Some(old.clone()))
+                }
+                _ => self.listener(spec),
             };
-            if let Some(live) = live {
-                self.listeners.insert(name.to_owned(), live);
-                self.sources.listeners.insert(name.to_owned(), resource.clone());
-            }
+            let built = built.unwrap_or_else(|error| {
+                let reason = error.to_string();
+                refused.push(Nack { kind: Kind::Listener, name: name.to_owned(), reason });
+                None
+            });
+            // one that waits is tried again, so it is not what its old self was made of
+            let (live, source) = match (built, old) {
+                (Some(live), _) => (live, resource.clone()),
+                (None, Some((old, before))) => (old.clone(), before.clone()),
+                (None, None) => continue,
+            };
+            self.listeners.insert(name.to_owned(), live);
+            self.sources.listeners.insert(name.to_owned(), source);
         }
     }
 
-    fn listener(&self, spec: &Listener) -> Option<LiveListener> {
-        let chains: Vec<Arc<LiveChain>> =
-            spec.chains.iter().map(|chain| self.chain(chain).map(Arc::new)).collect::<Option<_>>()?;
+    /// `None`: something of it has not come.
+    fn listener(&self, spec: &Listener) -> Result<Option<Arc<LiveListener>>, TlsError> {
+        let mut chains = Vec::with_capacity(spec.chains.len());
+        for chain in &spec.chains {
+            let Some(live) = self.chain(chain)? else { return Ok(None) };
+            chains.push(Arc::new(live));
+        }
         let detects = chains.iter().any(|chain| {
             chain.spec.tls.is_some()
                 || chain.spec.matches.application.is_some()
@@ -223,21 +237,24 @@ impl Snapshot {
         });
         let asks_for_names =
             chains.iter().any(|chain| chain.tls.is_some() || !chain.spec.matches.server_names.is_empty());
-        Some(LiveListener { spec: spec.clone(), chains, detects, asks_for_names })
+        Ok(Some(Arc::new(LiveListener { spec: spec.clone(), chains, detects, asks_for_names })))
     }
 
-    fn chain(&self, spec: &FilterChain) -> Option<LiveChain> {
-        if let Handler::Http(http) = &spec.handler {
-            self.tables.get(&http.route_table)?;
+    fn chain(&self, spec: &FilterChain) -> Result<Option<LiveChain>, TlsError> {
+        if let Handler::Http(http) = &spec.handler
+            && !self.tables.contains_key(&http.route_table)
+        {
+            return Ok(None);
         }
         let tls = match &spec.tls {
             None => None,
             Some(termination) => {
                 let keys = termination.secrets.iter().map(|name| Some(self.sources.secrets.get(name)?.1.clone()));
-                Some(tls::server_config(termination, keys.collect::<Option<_>>()?))
+                let Some(keys) = keys.collect::<Option<Vec<_>>>() else { return Ok(None) };
+                Some(tls::server_config(termination, keys)?)
             }
         };
-        Some(LiveChain { spec: spec.clone(), tls })
+        Ok(Some(LiveChain { spec: spec.clone(), tls }))
     }
 
     fn keys_are_same(&self, spec: &Listener, previous: &Snapshot) -> bool {

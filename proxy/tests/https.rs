@@ -71,3 +71,25 @@ async fn a_broken_secret_keeps_the_last_good_one() {
     let mut client = Client::tls(gateway.at(8443), "shop.example", &ca, &[]).await.expect("the last good one");
     assert_eq!(client.get("shop.example", "/x").await.text(), "secure");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_joins_others_on_their_port_is_served_and_they_go_on() {
+    let ca = Ca::new();
+    let upstream = Upstream::answering(Answer::ok("secure")).await;
+    let (mesh, gateway) = https(&ca, &upstream).await;
+    let mut old = Client::tls(gateway.at(8443), "shop.example", &ca, &[]).await.expect("trusted");
+    assert_eq!(old.get("shop.example", "/x").await.text(), "secure");
+    let joining = "  - {name: bank, protocol: HTTPS, port: 8443, hostname: bank.example, tls: {certificateRefs: [{name: bank}]}}\n";
+    mesh.write("bank.yaml", &ca.issue(&["bank.example"]).secret_yaml("default", "bank"));
+    mesh.write(
+        "gateway-edge.yaml",
+        &format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: default}}\nspec:\n  gatewayClassName: weft\n  listeners:\n{LISTENERS}{joining}"
+        ),
+    );
+    let mut new =
+        eventually("the new listener", || async { Client::tls(gateway.at(8443), "bank.example", &ca, &[]).await.ok() })
+            .await;
+    assert_eq!(new.get("bank.example", "/x").await.text(), "secure");
+    assert_eq!(old.get("shop.example", "/x").await.text(), "secure", "the old connection was not touched");
+}

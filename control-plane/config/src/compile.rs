@@ -13,6 +13,7 @@
 pub(crate) mod accrual;
 pub(crate) mod affinity;
 pub(crate) mod attach;
+pub(crate) mod authority;
 pub(crate) mod backend;
 pub(crate) mod backend_policies;
 pub(crate) mod backend_tls;
@@ -21,6 +22,7 @@ mod chains;
 mod clusters;
 pub(crate) mod destination;
 pub(crate) mod difference;
+pub(crate) mod frontend;
 pub(crate) mod gateway;
 pub(crate) mod hostname;
 mod inbound;

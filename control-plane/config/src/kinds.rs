@@ -4,6 +4,7 @@
 //! never 0, an exclusive choice is an `enum`. What one object says of another (a backend's Service,
 //! a parent's Gateway) is only a name here; [`crate::validate()`] looks it up.
 
+mod authority_ref;
 mod backend_tls_policy;
 mod backend_traffic_policy;
 mod common;
@@ -28,6 +29,7 @@ mod session_persistence;
 mod tests;
 mod virtual_service;
 
+pub use authority_ref::*;
 pub use backend_tls_policy::*;
 pub use backend_traffic_policy::*;
 pub use common::*;

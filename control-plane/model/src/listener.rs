@@ -79,6 +79,18 @@ pub struct TlsTermination {
     pub secrets: Vec<String>,
     /// Offered by ALPN, in order of preference: `h2`, `http/1.1`.
     pub alpn: Vec<String>,
+    /// `None`: callers are not asked for a certificate.
+    pub clients: Option<ClientValidation>,
+}
+
+/// Callers are asked for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientValidation {
+    /// Whose signature is believed, PEM.
+    pub authorities: String,
+    /// Whether a caller that shows none, or one that no authority vouches for, is turned away in the handshake. If not, it is
+    /// served like all others, and what it showed proves nothing.
+    pub required: bool,
 }
 
 /// Who serves the connection.

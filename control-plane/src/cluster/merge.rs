@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 /// Lists of entries that belong each to one controller.
 const SHARED: [&str; 2] = ["parents", "ancestors"];
 
+/// Conditions that are nobody's but a Gateway's controller's, and are there only while there is something to say.
+const PASSING: [&str; 2] = ["ResolvedRefs", "InsecureFrontendValidationMode"];
+
 /// The status to write. `controller`: whose entries of shared lists are ours; `now`: RFC 3339.
 pub(super) fn merged(current: &Value, wanted: &Value, controller: &str, now: &str) -> Value {
     let mut result = current.as_object().cloned().unwrap_or_default();
@@ -26,10 +29,12 @@ pub(super) fn merged(current: &Value, wanted: &Value, controller: &str, now: &st
     Value::Object(result)
 }
 
-/// `foreign`: keep those whose type is not among the wanted ones.
+/// `foreign`: keep those whose type is not among the wanted ones, and not one that has passed.
 fn conditions(before: &Value, wanted: &Value, foreign: bool, now: &str) -> Value {
     let of_type = |list: &Value, kind: &Value| list.as_array()?.iter().find(|entry| entry["type"] == *kind).cloned();
-    let theirs = items(before).filter(|old| foreign && of_type(wanted, &old["type"]).is_none()).cloned();
+    let has_passed = |old: &Value| PASSING.iter().any(|kind| old["type"] == *kind);
+    let is_theirs = |old: &&Value| foreign && of_type(wanted, &old["type"]).is_none() && !has_passed(old);
+    let theirs = items(before).filter(is_theirs).cloned();
     let ours = items(wanted).map(|new| {
         let since = of_type(before, &new["type"]).filter(|old| old["status"] == new["status"]);
         let since = since.map_or_else(|| json!(now), |old| old["lastTransitionTime"].clone());
@@ -106,6 +111,15 @@ mod tests {
             after["conditions"],
             json!([at(condition("Accepted", "True"), "t0"), at(condition("Programmed", "True"), "t1")])
         );
+    }
+
+    #[test]
+    fn a_condition_that_comes_and_goes_goes() {
+        let insecure = condition("InsecureFrontendValidationMode", "True");
+        let wanted = json!({ "conditions": [condition("Accepted", "True"), insecure] });
+        let before = merged(&Value::Null, &wanted, "ours", "t0");
+        let after = merged(&before, &json!({ "conditions": [condition("Accepted", "True")] }), "ours", "t1");
+        assert_eq!(after["conditions"], json!([at(condition("Accepted", "True"), "t0")]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! conformance profiles tell apart, so that `cargo test -p weft-gateway --test conformance -- --list` is the list of what
 //! holds. What statuses say of the same objects is tested where they are made, in `weft_config::status`.
 
+mod callers;
 mod gateway;
 mod grpc_route;
 mod http_route;

@@ -15,12 +15,6 @@ fn policy(validation: &str) -> String {
     object("BackendTLSPolicy", "p", &format!("{targets}, validation: {{{validation}}}"))
 }
 
-/// A ConfigMap `ca` with the authority's certificate.
-fn authority(ca: &Ca) -> String {
-    let pem: String = ca.pem().lines().map(|line| format!("    {line}\n")).collect();
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca, namespace: default}}\ndata:\n  ca.crt: |\n{pem}")
-}
-
 const CA: &str = "caCertificateRefs: [{group: \"\", kind: ConfigMap, name: ca}]";
 
 impl Secure {
@@ -34,7 +28,7 @@ impl Secure {
 
     fn objects(backend: &Upstream, ca: &Ca, validation: &str) -> [String; 4] {
         let route = http_route("r", &format!("rules: [{{{}}}]", to(&["secure"])));
-        [service("secure", "https", backend), authority(ca), route, policy(validation)]
+        [service("secure", "https", backend), ca.config_map_yaml("default", "ca"), route, policy(validation)]
     }
 
     async fn under(&self, ca: &Ca, validation: &str) -> String {

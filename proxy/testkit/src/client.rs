@@ -95,7 +95,20 @@ impl Client {
     /// # Errors
     /// When the handshake fails.
     pub async fn tls(address: SocketAddr, server_name: &str, ca: &Ca, alpn: &[&str]) -> std::io::Result<Client> {
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(ca.client_config(alpn)));
+        Client::with_tls(address, server_name, ca.client_config(alpn, None)).await
+    }
+
+    /// Over TLS as `config` says.
+    ///
+    /// # Errors
+    /// When the handshake fails, as far as the client can tell: in TLS 1.3 a server that does not believe the client's certificate
+    /// says so only when the client is done.
+    pub async fn with_tls(
+        address: SocketAddr,
+        server_name: &str,
+        config: rustls::ClientConfig,
+    ) -> std::io::Result<Client> {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from(server_name.to_owned()).expect("a server name");
         let stream = connector.connect(name, tcp(address).await).await?;
         let (_, session) = stream.get_ref();

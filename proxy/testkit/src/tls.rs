@@ -54,20 +54,31 @@ impl Ca {
         self.0.pem()
     }
 
+    /// A Kubernetes `ConfigMap` with its certificate.
+    pub fn config_map_yaml(&self, namespace: &str, name: &str) -> String {
+        let pem: String = self.pem().lines().map(|line| format!("    {line}\n")).collect();
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n  ca.crt: |\n{pem}"
+        )
+    }
+
     fn roots(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a certificate of our own");
         roots
     }
 
-    /// Trusts this authority alone.
-    pub fn client_config(&self, alpn: &[&str]) -> rustls::ClientConfig {
+    /// Trusts this authority alone; shows a certificate of its own where it is asked for one.
+    pub fn client_config(&self, alpn: &[&str], own: Option<&Certificate>) -> rustls::ClientConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider knows TLS 1.2 and 1.3")
-            .with_root_certificates(self.roots())
-            .with_no_client_auth();
+            .with_root_certificates(self.roots());
+        let mut config = match own.map(Certificate::parts) {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a certificate and its key"),
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     }

@@ -1,8 +1,8 @@
-//! Who asked, at an edge behind trusted proxies.
+//! Who asked, at an edge behind trusted proxies, and who may ask.
 
 use crate::kit::{Driven, NEVER, cluster, handler, route};
 use weft_model::balancer::{Balancer, HashPolicy, HashSource};
-use weft_model::listener::HttpHandler;
+use weft_model::listener::{ClientValidation, HttpHandler, TlsTermination};
 use weft_model::rate_limit::{Bucket, KeyPart, LimitAnswer, Mode, RateLimit, TokenBucket};
 use weft_model::route::{Forward, Route};
 use weft_testkit::{Answer, Upstream};
@@ -53,4 +53,18 @@ async fn a_hash_of_the_source_is_of_the_client_that_the_trusted_hop_names() {
         met.insert(first);
     }
     assert_eq!(met.len(), 2, "32 clients are spread");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_whose_callers_nobody_could_judge_is_refused_and_the_last_good_one_serves() {
+    let upstream = Upstream::answering(Answer::ok("")).await;
+    let all = cluster(&[upstream.address()], vec![]);
+    for required in [true, false] {
+        let plane = Driven::by(all.clone()).await;
+        let clients = Some(ClientValidation { authorities: "no PEM".into(), required });
+        let asking = TlsTermination { secrets: vec![], alpn: vec![], clients };
+        let said = plane.refuses(all.clone(), |listener| listener.chains[0].tls = Some(asking)).await;
+        assert!(said.contains("callers cannot be asked who they are: no root trust anchors"), "{said}");
+        assert_eq!(plane.get("/").await.status, 200);
+    }
 }

@@ -36,6 +36,7 @@ impl Catalog for Shelf {
 /// A data plane with one listener, whose requests all go to one cluster.
 pub(crate) struct Driven {
     shelf: Arc<Shelf>,
+    status: Arc<Status>,
     address: SocketAddr,
     admin: SocketAddr,
     generation: u32,
@@ -54,8 +55,9 @@ impl Driven {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let control_plane = listener.local_addr().unwrap();
         let (shelf, shutdown) = (Arc::new(Shelf(watch::Sender::default())), CancellationToken::new());
+        let status = Arc::new(Status::new());
         let settings = server::Settings { shutdown: shutdown.clone(), ..Default::default() };
-        tokio::spawn(server::serve(listener, shelf.clone(), Arc::new(Status::new()), settings));
+        tokio::spawn(server::serve(listener, shelf.clone(), status.clone(), settings));
         let (address, admin, metrics) = (nobody(), nobody(), nobody());
         let settings = Settings {
             node: node(),
@@ -69,7 +71,8 @@ impl Driven {
             drain: Duration::ZERO,
         };
         tokio::spawn(DataPlane::new(settings, Arc::new(Bind)).run(shutdown.clone()));
-        let mut driven = Driven { shelf, address, admin, generation: 0, handler, route, _stop: shutdown.drop_guard() };
+        let mut driven =
+            Driven { shelf, status, address, admin, generation: 0, handler, route, _stop: shutdown.drop_guard() };
         driven.put(cluster).await;
         driven
     }
@@ -78,8 +81,7 @@ impl Driven {
     pub(crate) async fn put(&mut self, cluster: Cluster) {
         self.generation += 1;
         let generation = format!("generation-{}", self.generation);
-        let resources = vec![Resource::Cluster(cluster), self.listener(), self.table(&generation)];
-        self.shelf.0.send_modify(|set| *set = Arc::new(ResourceSet::build(resources, Some(set))));
+        self.publish(vec![Resource::Cluster(cluster), Resource::Listener(self.listener()), self.table(&generation)]);
         let admin = self.admin;
         let live = || async {
             tokio::net::TcpStream::connect(admin).await.ok()?;
@@ -89,17 +91,31 @@ impl Driven {
         eventually("the newest configuration", live).await;
     }
 
-    fn listener(&self) -> Resource {
+    /// Offers it its listener, changed in a way that it refuses; its words.
+    pub(crate) async fn refuses(&self, cluster: Cluster, change: impl FnOnce(&mut Listener)) -> String {
+        let mut listener = self.listener();
+        change(&mut listener);
+        let generation = format!("generation-{}", self.generation);
+        self.publish(vec![Resource::Cluster(cluster), Resource::Listener(listener), self.table(&generation)]);
+        let refusal = || async { self.status.snapshot().first()?.last_nack.clone() };
+        eventually("a refusal", refusal).await.text
+    }
+
+    fn publish(&self, resources: Vec<Resource>) {
+        self.shelf.0.send_modify(|set| *set = Arc::new(ResourceSet::build(resources, Some(set))));
+    }
+
+    fn listener(&self) -> Listener {
         let handler = Handler::Http(self.handler.clone());
         let chain = FilterChain { name: String::new(), matches: ChainMatch::default(), tls: None, handler };
-        Resource::Listener(Listener {
+        Listener {
             name: "listener".into(),
             address: self.address,
             binding: Binding::Socket,
             direction: Direction::Outbound,
             chains: vec![chain],
             detect_timeout: None,
-        })
+        }
     }
 
     fn table(&self, generation: &str) -> Resource {

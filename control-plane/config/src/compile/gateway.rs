@@ -16,13 +16,15 @@ use super::index::{Class, Index};
 use super::precedence::{Age, Rank};
 use super::rules::Compiled;
 use super::virtual_services::{self, Listening, Merged};
-use super::{certificate, layer4, rate_limits};
+use super::{certificate, frontend, layer4, rate_limits};
 use crate::kinds::{Gateway, GatewayListener, HttpRoute, Layer4Route, ListenerProtocol};
 use crate::{Key, KindName, Object};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, TlsTermination};
+use weft_model::listener::{
+    Binding, ChainMatch, ClientValidation, Direction, FilterChain, Handler, HttpHandler, TlsTermination,
+};
 use weft_model::rate_limit::RateLimit;
 use weft_model::route::{Action, Respond, Route, VirtualHost};
 use weft_model::{Listener, RouteTable, Secret};
@@ -169,7 +171,10 @@ pub(crate) fn plan(
                 vec![chain("http", ChainMatch::default(), None, &name)]
             }
             Some(Family::Tls) => {
-                let mut chains = https_chains(index, key, &name, &sites, &listeners, &mut plan);
+                let mut chains = match frontend::clients(index, (key, gateway), port) {
+                    Ok(clients) => https_chains(index, key, &name, &sites, &listeners, clients.as_ref(), &mut plan),
+                    Err(_) => Vec::new(), // no caller could be judged; checking says why
+                };
                 for (at, listener) in listeners.iter().filter(|(_, listener)| !attach::is_http(listener)) {
                     let routes: Vec<(&Object, &Layer4Route)> = streams(*at).collect();
                     let (more, secrets) = layer4::tls_chains(index, key, listener, &listeners, &routes);
@@ -268,6 +273,7 @@ fn https_chains(
     name: &str,
     sites: &[Site<'_>],
     port: &[(usize, &GatewayListener)],
+    clients: Option<&ClientValidation>,
     plan: &mut Plan,
 ) -> Vec<FilterChain> {
     let mut chains = Vec::new();
@@ -289,6 +295,7 @@ fn https_chains(
         let tls = TlsTermination {
             secrets: secrets.iter().map(|secret| secret.name.clone()).collect(),
             alpn: vec!["h2".into(), "http/1.1".into()],
+            clients: clients.cloned(),
         };
         chains.push(chain(&listener.name, matches, Some(tls), &table_name));
         plan.secrets.extend(secrets);

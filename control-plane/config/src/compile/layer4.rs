@@ -43,7 +43,7 @@ pub(super) fn tls_chains(
             return (Vec::new(), secrets); // nothing to show to a caller; checking says why
         }
         let names = secrets.iter().map(|secret| secret.name.clone()).collect();
-        termination = Some(TlsTermination { secrets: names, alpn: Vec::new() });
+        termination = Some(TlsTermination { secrets: names, alpn: Vec::new(), clients: None });
     }
     let chain = |(domain, route): (String, Option<Attached<'_>>)| FilterChain {
         name: format!("{}|{domain}", listener.name),

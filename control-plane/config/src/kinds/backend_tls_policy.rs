@@ -1,8 +1,7 @@
 //! `gateway.networking.k8s.io/v1` BackendTLSPolicy: a Service is spoken to over TLS, and must prove who it is.
 
-use super::{Hostname, PolicyTarget, policy_targets};
-use crate::Place;
-use crate::read::{Cursor, Fields, group, kind, object_name, one_of, precise_hostname, sized, texts};
+use super::{AuthorityRef, Hostname, PolicyTarget, local_authority_ref, policy_targets};
+use crate::read::{Cursor, Fields, one_of, precise_hostname, sized, texts};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTlsPolicy {
@@ -22,15 +21,6 @@ pub enum BackendTrust {
     System,
     /// 1 to 8 ConfigMaps or Secrets of the policy's namespace, with `ca.crt`.
     Authorities(Vec<AuthorityRef>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityRef {
-    pub place: Place,
-    /// Empty: Kubernetes' core group.
-    pub group: String,
-    pub kind: String,
-    pub name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,12 +60,7 @@ fn validation(f: &mut Fields<'_>) -> Option<(Hostname, BackendTrust, Vec<AltName
 }
 
 fn authority(at: &Cursor<'_>) -> Option<AuthorityRef> {
-    at.fields(|f| AuthorityRef {
-        place: f.place(),
-        group: f.need("group", group),
-        kind: f.need("kind", kind),
-        name: f.need("name", object_name),
-    })
+    at.fields(|f| local_authority_ref(f, None))
 }
 
 fn alt_name(at: &Cursor<'_>) -> Option<AltName> {

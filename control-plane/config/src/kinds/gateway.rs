@@ -4,7 +4,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::{Hostname, Labels, Selector};
+use super::{AuthorityRef, Hostname, Labels, Selector};
 use crate::Place;
 
 pub(crate) use read::read_gateway;
@@ -19,6 +19,7 @@ pub struct Gateway {
     pub addresses: Vec<GatewayAddress>,
     /// `spec.tls.backend.clientCertificateRef`: shown to backends that ask who calls.
     pub client_certificate: Option<CertificateRef>,
+    pub frontend: FrontendTls,
     /// `spec.infrastructure`.
     pub infrastructure_labels: Labels,
     pub infrastructure_annotations: Labels,
@@ -30,6 +31,47 @@ pub struct GatewayAddress {
     /// `IPAddress`, `Hostname`, `NamedAddress` or a domain-prefixed one.
     pub kind: String,
     pub value: Option<String>,
+}
+
+/// `spec.tls.frontend`: which callers over HTTPS must prove who they are (GEP-91).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrontendTls {
+    pub default: Option<FrontendValidation>,
+    /// Each port once.
+    pub per_port: Vec<PortTls>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortTls {
+    pub place: Place,
+    pub port: u16,
+    /// `None`: callers are not asked, whatever the default is.
+    pub validation: Option<FrontendValidation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendValidation {
+    /// 1 to 8.
+    pub authorities: Vec<AuthorityRef>,
+    pub mode: FrontendMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontendMode {
+    /// The default.
+    AllowValidOnly,
+    /// Callers are asked, and served whatever they show.
+    AllowInsecureFallback,
+}
+
+impl FrontendTls {
+    /// What holds on a port.
+    pub fn of_port(&self, port: u16) -> Option<&FrontendValidation> {
+        match self.per_port.iter().find(|of| of.port == port) {
+            Some(of) => of.validation.as_ref(),
+            None => self.default.as_ref(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

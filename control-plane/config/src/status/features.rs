@@ -9,7 +9,7 @@ pub struct Feature {
 }
 
 /// In alphabetical order, as the API demands. Each has its test: `gateway/tests/conformance/FEATURES.md`.
-const FEATURES: [&str; 54] = [
+const FEATURES: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -18,6 +18,8 @@ const FEATURES: [&str; 54] = [
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructurePropagation",

@@ -3,10 +3,12 @@
 use super::features::{self, Feature};
 use super::{Address, Condition, Conditions, Facts, GatewayFacts};
 use crate::compile::attach::carried;
+use crate::compile::authority;
 use crate::compile::certificate::{self, Refusal};
+use crate::compile::frontend;
 use crate::compile::gateway::{by_port, is_served};
 use crate::compile::index::Index;
-use crate::kinds::{Gateway, GatewayListener};
+use crate::kinds::{FrontendMode, Gateway, GatewayListener};
 use crate::{Key, Object};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -76,7 +78,7 @@ pub(super) fn gateway(
                 let is_own = served.iter().any(|(own, _)| *own == at);
                 if is_own { None } else { served.first().map(|(_, first)| *first) }
             });
-            judge(index, object, listener, first)
+            judge(index, (object, gateway), listener, first)
         })
         .collect();
     let valid = judged.iter().filter(|judged| judged.refused.is_none()).count();
@@ -104,6 +106,10 @@ pub(super) fn gateway(
             Err(refusal) => conditions.add("ResolvedRefs", false, "InvalidClientCertificateRef", refusal.to_string()),
         }
     }
+    if is_insecure(gateway) {
+        let message = "callers over HTTPS are served even without a valid certificate (mode AllowInsecureFallback)";
+        conditions.add("InsecureFrontendValidationMode", true, "ConfigurationChanged", message);
+    }
     let programmed = programmed(gateway, accepted, facts, &mut conditions);
     let listeners = gateway.listeners.iter().zip(judged).enumerate();
     GatewayStatus {
@@ -118,6 +124,13 @@ pub(super) fn gateway(
             })
             .collect(),
     }
+}
+
+/// Whether its callers are asked for certificates somewhere that nobody judges.
+fn is_insecure(gateway: &Gateway) -> bool {
+    let of_ports = gateway.frontend.per_port.iter().map(|of| &of.validation);
+    let all = of_ports.chain([&gateway.frontend.default]).flatten();
+    all.into_iter().any(|validation| validation.mode == FrontendMode::AllowInsecureFallback)
 }
 
 /// Says whether data planes do what the Gateway asks for, and where.
@@ -149,7 +162,13 @@ struct Judged {
 }
 
 /// `first`: whose its port is, if not its own.
-fn judge(index: &Index, object: &Object, listener: &GatewayListener, first: Option<&GatewayListener>) -> Judged {
+fn judge(
+    index: &Index,
+    (object, gateway): (&Object, &Gateway),
+    listener: &GatewayListener,
+    first: Option<&GatewayListener>,
+) -> Judged {
+    let callers = Callers::of(index, object, gateway, listener);
     let refused = match first {
         _ if !is_served(listener) => {
             Some(("UnsupportedProtocol", format!("protocol {} is not served", listener.protocol.as_str())))
@@ -159,6 +178,7 @@ fn judge(index: &Index, object: &Object, listener: &GatewayListener, first: Opti
             let reason = if same { "HostnameConflict" } else { "ProtocolConflict" };
             Some((reason, format!("listener {} has port {} already", first.name, first.port)))
         }
+        None if callers.cannot_be_judged() => Some(("NoValidCACertificate", callers.why())),
         None => None,
     };
     let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
@@ -166,14 +186,49 @@ fn judge(index: &Index, object: &Object, listener: &GatewayListener, first: Opti
         references.map(|reference| certificate::resolve(index, &object.key.namespace, reference)).collect();
     let certificates = results.iter().find_map(|result| result.as_ref().err());
     let bad_kind = listener.allowed_routes.kinds.iter().find(|kind| !is_carried(listener, &kind.group, &kind.kind));
-    let unresolved = match (certificates, bad_kind) {
-        (Some(refusal @ Refusal::NotGranted { .. }), _) => Some(("RefNotPermitted", refusal.to_string())),
-        (Some(refusal), _) => Some(("InvalidCertificateRef", refusal.to_string())),
-        (None, Some(kind)) => Some(("InvalidRouteKinds", format!("the listener carries no {}", kind.kind))),
-        (None, None) => None,
+    let unresolved = match (certificates, callers.reason(), bad_kind) {
+        (Some(refusal @ Refusal::NotGranted { .. }), ..) => Some(("RefNotPermitted", refusal.to_string())),
+        (Some(refusal), ..) => Some(("InvalidCertificateRef", refusal.to_string())),
+        (None, Some(reason), _) => Some((reason, callers.why())),
+        (None, None, Some(kind)) => Some(("InvalidRouteKinds", format!("the listener carries no {}", kind.kind))),
+        (None, None, None) => None,
     };
     let bare = !results.is_empty() && results.iter().all(Result::is_err);
     Judged { conflict: refused.is_some() && first.is_some(), refused, unresolved, bare }
+}
+
+/// By whom a listener's callers are judged.
+struct Callers {
+    authorities: usize,
+    refused: Vec<authority::Refusal>,
+}
+
+impl Callers {
+    fn of(index: &Index, object: &Object, gateway: &Gateway, listener: &GatewayListener) -> Callers {
+        let validation = frontend::of_listener(gateway, listener);
+        let references = validation.map_or(&[][..], |validation| &validation.authorities);
+        let refused = references.iter().filter_map(|one| authority::resolve(index, &object.key, one).err());
+        Callers { authorities: references.len(), refused: refused.collect() }
+    }
+
+    /// They are to be judged, and by nobody.
+    fn cannot_be_judged(&self) -> bool {
+        self.authorities > 0 && self.refused.len() == self.authorities
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        Some(match self.refused.first()? {
+            authority::Refusal::NotGranted { .. } => "RefNotPermitted",
+            authority::Refusal::UnknownKind { .. } => "InvalidCACertificateKind",
+            _ => "InvalidCACertificateRef",
+        })
+    }
+
+    /// Each reference that comes to nothing, and why.
+    fn why(&self) -> String {
+        let all: Vec<String> = self.refused.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    }
 }
 
 impl Judged {

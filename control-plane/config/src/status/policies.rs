@@ -2,10 +2,10 @@
 
 use super::routes::{self, ParentReference};
 use super::{CONTROLLER_NAME, Condition, Conditions};
-use crate::compile::backend_tls::{self, Refusal};
+use crate::compile::authority::{self, Refusal};
 use crate::compile::gateway::Attached;
 use crate::compile::index::Index;
-use crate::compile::{backend_policies, gateway};
+use crate::compile::{backend_policies, backend_tls, gateway};
 use crate::kinds::{BackendTlsPolicy, BackendTrafficPolicy, BackendTrust, PolicyTarget};
 use crate::{Key, Object};
 use serde::Serialize;
@@ -93,7 +93,7 @@ fn tls_conditions(index: &Index, object: &Object, policy: &BackendTlsPolicy) -> 
     };
     let namespace = &object.key.namespace;
     let refused: Vec<Refusal> =
-        references.iter().filter_map(|one| backend_tls::authority(index, namespace, one).err()).collect();
+        references.iter().filter_map(|one| authority::resolve(index, &object.key, one).err()).collect();
     let none_is_valid = !references.is_empty() && refused.len() == references.len();
     let counts = policy.target_refs.iter().any(|target| {
         let Some((service, kind)) = index.service(namespace, &target.name) else { return false };

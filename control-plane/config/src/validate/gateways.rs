@@ -1,11 +1,13 @@
 //! Gateways: their class, listeners that cannot be together, certificates.
 
 use super::suggest::did_you_mean;
-use crate::compile::attach::carried;
+use crate::compile::attach::{carried, terminates};
+use crate::compile::authority;
 use crate::compile::certificate;
+use crate::compile::frontend;
 use crate::compile::gateway::{by_port, is_served};
 use crate::compile::index::{BUILT_IN_CLASS, Class, Index};
-use crate::kinds::{CertificateRef, Gateway, GatewayListener, TlsMode};
+use crate::kinds::{CertificateRef, FrontendValidation, Gateway, GatewayListener, ListenerProtocol, TlsMode};
 use crate::{KindName, Object, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
@@ -16,7 +18,55 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 let path = "spec.tls.backend.clientCertificateRef".to_owned();
                 certificate_ref(index, object, path, reference, problems);
             }
+            callers(index, object, gateway, problems);
         }
+    }
+}
+
+/// What `spec.tls.frontend` asks callers for: whom to believe, and whether anybody is asked at all.
+fn callers(index: &Index, object: &Object, gateway: &Gateway, problems: &mut Vec<Problem>) {
+    if let Some(validation) = &gateway.frontend.default {
+        authorities(index, object, "spec.tls.frontend.default", validation, problems);
+    }
+    for (at, of) in gateway.frontend.per_port.iter().enumerate() {
+        let path = format!("spec.tls.frontend.perPort[{at}]");
+        let is_https =
+            |listener: &GatewayListener| listener.port == of.port && listener.protocol == ListenerProtocol::Https;
+        if !gateway.listeners.iter().any(is_https) {
+            let what = format!("no HTTPS listener has port {}: this is for nobody", of.port);
+            problems.push(Problem::warning(of.place.clone(), format!("{path}.port"), what).of(&object.key));
+        }
+        if let Some(validation) = &of.validation {
+            authorities(index, object, &format!("{path}.tls"), validation, problems);
+        }
+    }
+    for (at, listener) in gateway.listeners.iter().enumerate() {
+        let is_asked = gateway.frontend.of_port(listener.port).is_some();
+        if is_asked && terminates(listener) && frontend::of_listener(gateway, listener).is_none() {
+            let what = "spec.tls.frontend is for HTTPS: callers of this TLS listener are not asked for certificates";
+            let path = format!("spec.listeners[{at}].protocol");
+            problems.push(Problem::warning(listener.place.clone(), path, what).of(&object.key));
+        }
+    }
+}
+
+fn authorities(
+    index: &Index,
+    object: &Object,
+    path: &str,
+    validation: &FrontendValidation,
+    problems: &mut Vec<Problem>,
+) {
+    for (at, reference) in validation.authorities.iter().enumerate() {
+        let Err(refusal) = authority::resolve(index, &object.key, reference) else { continue };
+        let path = format!("{path}.validation.caCertificateRefs[{at}]");
+        let mut problem = Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key);
+        if let authority::Refusal::NotGranted { from_kind, from_namespace, kind, namespace, name } = &refusal {
+            problem.hint = Some(format!(
+                "write a ReferenceGrant in namespace {namespace} from {from_kind} of {from_namespace} to {kind} {name}"
+            ));
+        }
+        problems.push(problem);
     }
 }
 

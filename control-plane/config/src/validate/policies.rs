@@ -3,8 +3,8 @@
 
 use super::suggest::did_you_mean;
 use crate::compile::accrual;
+use crate::compile::authority;
 use crate::compile::backend_policies;
-use crate::compile::backend_tls;
 use crate::compile::index::Index;
 use crate::kinds::{BackendTlsPolicy, BackendTrafficPolicy, BackendTrust, PolicyTarget};
 use crate::{Object, Problem};
@@ -41,7 +41,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
 fn authorities(index: &Index, object: &Object, policy: &BackendTlsPolicy, problems: &mut Vec<Problem>) {
     let BackendTrust::Authorities(references) = &policy.trust else { return };
     for (at, reference) in references.iter().enumerate() {
-        if let Err(refusal) = backend_tls::authority(index, &object.key.namespace, reference) {
+        if let Err(refusal) = authority::resolve(index, &object.key, reference) {
             let path = format!("spec.validation.caCertificateRefs[{at}]");
             problems.push(Problem::error(reference.place.clone(), path, refusal.to_string()).of(&object.key));
         }

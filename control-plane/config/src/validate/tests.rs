@@ -234,6 +234,47 @@ fn listeners_that_cannot_be_served_are_said() {
 }
 
 #[test]
+fn authorities_of_callers_are_looked_up_and_who_is_asked_is_said() {
+    use crate::compile::authority::tests::{PEM, config_map};
+    let under = |frontend: &str, listener: &str| {
+        let gateway = gateway(&format!("{HTTP}, {listener}"))
+            .replace("listeners:", &format!("tls: {{frontend: {{{frontend}}}}}, listeners:"));
+        let maps = [config_map("infra/ca", PEM), config_map("infra/bad", "nothing"), config_map("vault/ca", PEM)];
+        let said = said(&format!("{gateway}{}", maps.concat()));
+        said.into_iter().filter(|said| !said.contains("certificateRefs[0]: there is no Secret")).collect::<Vec<_>>()
+    };
+    let https = "{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}";
+    let of =
+        |name: &str| format!("validation: {{caCertificateRefs: [{{group: \"\", kind: ConfigMap, name: {name}}}]}}");
+    let path = "spec.tls.frontend";
+    assert_eq!(under(&format!("default: {{{}}}", of("ca")), https), [""; 0]);
+    assert_eq!(
+        under(&format!("default: {{{}}}", of("bad")), https),
+        [format!(
+            "{path}.default.validation.caCertificateRefs[0]: \
+             what ConfigMap infra/bad has under the key ca.crt is no certificate in PEM"
+        )]
+    );
+    assert_eq!(
+        under(&format!("default: {{}}, perPort: [{{port: 443, tls: {{{}}}}}]", of("ca, namespace: vault")), https),
+        [format!(
+            "{path}.perPort[0].tls.validation.caCertificateRefs[0]: \
+             namespace vault does not grant Gateways of infra its ConfigMap ca (no ReferenceGrant) \
+             (write a ReferenceGrant in namespace vault from Gateway of infra to ConfigMap ca)"
+        )]
+    );
+    assert_eq!(
+        under(&format!("default: {{}}, perPort: [{{port: 80, tls: {{{}}}}}]", of("ca")), https),
+        [format!("warning: {path}.perPort[0].port: no HTTPS listener has port 80: this is for nobody")]
+    );
+    assert_eq!(
+        under(&format!("default: {{{}}}", of("ca")), &https.replace("HTTPS", "TLS")),
+        ["warning: spec.listeners[1].protocol: \
+          spec.tls.frontend is for HTTPS: callers of this TLS listener are not asked for certificates"]
+    );
+}
+
+#[test]
 fn certificates_are_looked_up() {
     let secret = |namespace: &str, name: &str| {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: Opaque\n---\n")

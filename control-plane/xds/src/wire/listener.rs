@@ -7,25 +7,24 @@
 //! are neither ours (router, dynamic forward proxy, those of [`super::route::filters`] without a policy of their own) nor optional are refused.
 
 mod handler;
+mod tls;
 
 use super::parts::{self, At, Decoded, apart, each, refuse, required};
 use super::{Any, DecodeError};
-use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket, transport_socket};
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as lds;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::google::protobuf as pb;
 use lds::listener_filter::ConfigType;
 use prost::{Message, Name};
 use std::time::Duration;
 use weft_model::Listener;
-use weft_model::listener::{ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, TlsTermination};
+use weft_model::listener::{ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain};
 
 const YES: pb::BoolValue = pb::BoolValue { value: true };
 const NO: pb::BoolValue = pb::BoolValue { value: false };
-const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const TLS: &str = "tls";
 const CLEAR: &str = "raw_buffer";
 /// What Envoy's HTTP inspector calls what it found.
@@ -77,7 +76,7 @@ fn encode_chain(chain: &FilterChain, direction: Direction) -> lds::FilterChain {
     lds::FilterChain {
         name: chain.name.clone(),
         filter_chain_match: encode_match(&chain.matches),
-        transport_socket: chain.tls.as_ref().map(encode_tls),
+        transport_socket: chain.tls.as_ref().map(tls::encode),
         filters: vec![handler::encode(&chain.handler, direction)],
         ..Default::default()
     }
@@ -101,24 +100,6 @@ fn encode_match(matches: &ChainMatch) -> Option<lds::FilterChainMatch> {
         },
         ..Default::default()
     })
-}
-
-fn encode_tls(termination: &TlsTermination) -> TransportSocket {
-    let secrets = termination.secrets.iter();
-    let context = tls::DownstreamTlsContext {
-        common_tls_context: Some(tls::CommonTlsContext {
-            tls_certificate_sds_secret_configs: secrets
-                .map(|name| tls::SdsSecretConfig { name: name.clone(), sds_config: parts::over_ads() })
-                .collect(),
-            alpn_protocols: termination.alpn.clone(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    TransportSocket {
-        name: TLS_SOCKET.into(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(parts::pack(&context))),
-    }
 }
 
 pub(super) fn decode(listener: lds::Listener) -> Decoded<Listener> {
@@ -202,7 +183,7 @@ fn decode_chain(chain: lds::FilterChain) -> Decoded<FilterChain> {
     Ok(FilterChain {
         name,
         matches: filter_chain_match.map_or(Ok(ChainMatch::default()), decode_match).at("filter_chain_match")?,
-        tls: transport_socket.map(decode_socket).transpose().at("transport_socket")?.flatten(),
+        tls: transport_socket.map(tls::decode).transpose().at("transport_socket")?.flatten(),
         handler: handler::decode(filter).at("filters[0]")?,
     })
 }
@@ -224,41 +205,6 @@ fn decode_match(matches: lds::FilterChainMatch) -> Decoded<ChainMatch> {
     }
     let application = (!application_protocols.is_empty()).then_some(ApplicationProtocol::Http);
     Ok(ChainMatch { server_names, tls, application })
-}
-
-fn decode_socket(socket: TransportSocket) -> Decoded<Option<TlsTermination>> {
-    let transport_socket::ConfigType::TypedConfig(config) = required("typed_config", socket.config_type)?;
-    if config.type_url.ends_with("/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") {
-        return Ok(None);
-    }
-    decode_tls(&config).map(Some).at("typed_config")
-}
-
-fn decode_tls(config: &Any) -> Decoded<TlsTermination> {
-    apart!(parts::unpack::<tls::DownstreamTlsContext>(config)? => tls::DownstreamTlsContext {
-        read: common_tls_context, require_client_certificate;
-        ignored: disable_stateful_session_resumption, session_timeout, session_ticket_keys_type, ocsp_staple_policy,
-            full_scan_certs_on_sni_mismatch, prefer_client_ciphers;
-        refused: require_sni
-    });
-    if parts::is_true(&require_client_certificate) {
-        return refuse("require_client_certificate", "is not supported by this proxy");
-    }
-    let common = required("common_tls_context", common_tls_context)?;
-    decode_common(common).at("common_tls_context")
-}
-
-fn decode_common(common: tls::CommonTlsContext) -> Decoded<TlsTermination> {
-    apart!(common => tls::CommonTlsContext {
-        read: tls_certificate_sds_secret_configs, alpn_protocols;
-        ignored: ;
-        refused: tls_params, tls_certificates, tls_certificate_provider_instance, custom_tls_certificate_selector, tls_certificate_certificate_provider, tls_certificate_certificate_provider_instance, custom_handshaker, key_log, validation_context_type
-    });
-    let secrets = each("tls_certificate_sds_secret_configs", tls_certificate_sds_secret_configs, |secret| {
-        parts::check_over_ads("sds_config", secret.sds_config)?;
-        if secret.name.is_empty() { refuse("name", "is empty") } else { Ok(secret.name) }
-    })?;
-    Ok(TlsTermination { secrets, alpn: alpn_protocols })
 }
 
 /// The configuration of a network filter.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use weft_model::cluster::{Balancer, Cluster, Discovery, Protocol, Service};
 use weft_model::endpoint::{Endpoint, Endpoints, Health, Workload};
 use weft_model::listener::{
-    ApplicationProtocol, Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler, Listener, TcpHandler,
-    TlsTermination,
+    ApplicationProtocol, Binding, ChainMatch, ClientValidation, Direction, FilterChain, Handler, HttpHandler, Listener,
+    TcpHandler, TlsTermination,
 };
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, OriginMatch, PathMatch, PathRewrite, QueryMatch,
@@ -23,12 +23,14 @@ const SECRET: &str = "kubernetes://default/cert";
 pub(crate) struct Backends {
     pub(crate) order: SocketAddr,
     pub(crate) certificate: Certificate,
+    /// Whose signature of callers is believed, PEM.
+    pub(crate) authorities: String,
 }
 
 pub(crate) fn everything(backends: &Backends) -> Vec<Resource> {
     let mut resources = clusters(backends.order);
     resources.extend(resilience::clusters(SocketAddr::new(backends.order.ip(), 1)));
-    resources.extend(listeners().into_iter().map(Resource::Listener));
+    resources.extend(listeners(&backends.authorities).into_iter().map(Resource::Listener));
     resources.push(Resource::Secret(Secret {
         name: SECRET.into(),
         certificate_chain: backends.certificate.chain_pem.clone(),
@@ -95,10 +97,14 @@ fn endpoint(address: SocketAddr, health: Health) -> Endpoint {
     Endpoint { health, workload, ..Endpoint::at(address) }
 }
 
-fn listeners() -> Vec<Listener> {
+fn listeners(authorities: &str) -> Vec<Listener> {
     let tls = |secrets: &[&str]| {
         let secrets = secrets.iter().map(|name| name.to_string()).collect();
-        Some(TlsTermination { secrets, alpn: vec!["h2".into(), "http/1.1".into()] })
+        Some(TlsTermination { secrets, alpn: vec!["h2".into(), "http/1.1".into()], clients: None })
+    };
+    let asking = |required| {
+        let clients = Some(ClientValidation { authorities: authorities.to_owned(), required });
+        tls(&[SECRET]).map(|tls| TlsTermination { clients, ..tls })
     };
     let names = |name: &str| ChainMatch { server_names: vec![name.into()], ..Default::default() };
     let by_http = ChainMatch { application: Some(ApplicationProtocol::Http), ..Default::default() };
@@ -115,6 +121,8 @@ fn listeners() -> Vec<Listener> {
             vec![
                 chain("exact", names("shop.example"), tls(&[SECRET]), http("edge")),
                 chain("wildcard", names("*.shop.example"), tls(&[SECRET]), http("edge")),
+                chain("known", names("known.shop.example"), asking(true), http("edge")),
+                chain("anybody", names("anybody.shop.example"), asking(false), http("edge")),
             ],
         ),
         listener("out", Direction::Outbound, vec![chain("http", any(), None, Handler::Http(proxy))]),

@@ -16,7 +16,8 @@ use weft_testkit::{Answer, Client, Reply, Upstream};
 async fn a_stock_envoy_takes_all_that_we_can_say_and_does_what_it_says() {
     let ca = Ca::new();
     let order = Upstream::answering(Answer::ok("order")).await;
-    let backends = Backends { order: order.address(), certificate: ca.issue(&["shop.example", "*.shop.example"]) };
+    let certificate = ca.issue(&["shop.example", "*.shop.example"]);
+    let backends = Backends { order: order.address(), certificate, authorities: ca.pem() };
     let resources = everything(&backends);
     let all = |kind| resources.iter().filter(|resource| resource.kind() == kind).count();
     let said = [Kind::Cluster, Kind::Listener].map(|kind| (kind, all(kind)));
@@ -32,6 +33,7 @@ async fn a_stock_envoy_takes_all_that_we_can_say_and_does_what_it_says() {
     browsers_are_answered(&envoy).await;
     policies_are_obeyed(&envoy, &order).await;
     tls_is_terminated(&envoy, &ca).await;
+    callers_are_asked_for_certificates(&envoy, &ca).await;
     callers_name_their_destination(&envoy, &order).await;
     envoy.stop().await;
 }
@@ -154,6 +156,27 @@ async fn tls_is_terminated(envoy: &Stock, ca: &Ca) {
     assert!(Client::tls(address, "elsewhere.example", ca, &["h2"]).await.is_err(), "no chain is for that name");
 }
 
+async fn callers_are_asked_for_certificates(envoy: &Stock, ca: &Ca) {
+    let address = envoy.listener("tls").await;
+    let (ours, theirs) = (ca.issue_user("a", &[]), Ca::new().issue_user("b", &[]));
+    for (name, shown, served) in [
+        ("known.shop.example", Some(&ours), true),
+        ("known.shop.example", Some(&theirs), false),
+        ("known.shop.example", None, false),
+        ("anybody.shop.example", Some(&ours), true),
+        ("anybody.shop.example", Some(&theirs), true),
+        ("anybody.shop.example", None, true),
+    ] {
+        let asked = async {
+            let mut client = Client::with_tls(address, name, ca.client_config(&["http/1.1"], shown)).await.ok()?;
+            let request = client.request("GET", name, "/orders").body(weft_testkit::client::body("")).ok()?;
+            client.try_send(request).await.ok()
+        };
+        let answer = weft_testkit::in_time("an answer, or none", asked).await;
+        assert_eq!(answer.map(|reply| reply.status.as_u16()), served.then_some(200), "{name} {shown:?}");
+    }
+}
+
 async fn callers_name_their_destination(envoy: &Stock, order: &Upstream) {
     let mut client = Client::http1(envoy.listener("out").await).await;
     assert_eq!(client.get("order:8080", "/by-name").await.status, 200);
@@ -168,7 +191,8 @@ async fn callers_name_their_destination(envoy: &Stock, order: &Upstream) {
 async fn what_a_stock_envoy_rejects_is_reported_and_goes_live_once_it_is_mended() {
     let ca = Ca::new();
     let order = Upstream::answering(Answer::ok("order")).await;
-    let backends = Backends { order: order.address(), certificate: ca.issue(&["shop.example"]) };
+    let certificate = ca.issue(&["shop.example"]);
+    let backends = Backends { order: order.address(), certificate, authorities: ca.pem() };
     let envoy = Stock::start(everything(&backends)).await;
     envoy.in_step().await;
     let answer = |body: &str| Action::Respond(Respond { status: 200, body: body.into() });

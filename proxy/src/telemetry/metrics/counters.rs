@@ -70,6 +70,8 @@ pub struct Counters {
     pub upstream_connect_failures: Counter,
     /// TLS handshakes with callers that failed.
     pub tls_handshake_failures: Counter,
+    /// Those of them where the caller's certificate was the matter, or the lack of one.
+    pub client_certificate_failures: Counter,
     /// Connections whose bytes were no request that could be read.
     pub unparsed_requests: Counter,
     /// Requests that a rate limit in shadow mode would have refused.

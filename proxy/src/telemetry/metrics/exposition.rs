@@ -156,6 +156,12 @@ fn own(out: &mut String, metrics: &Metrics, now: SystemTime) {
         sum(|c| c.tls_handshake_failures.value()),
     );
     one(
+        "weft_client_certificate_failures_total",
+        counter,
+        "TLS handshakes with callers that failed because they showed no certificate, or one that is not believed.",
+        sum(|c| c.client_certificate_failures.value()),
+    );
+    one(
         "weft_unparsed_requests_total",
         counter,
         "Requests that could not be read.",

@@ -155,6 +155,28 @@ fn a_certificate_of_another_namespace_needs_a_grant() {
 }
 
 #[test]
+fn callers_are_asked_on_the_ports_that_say_so_and_a_port_that_cannot_judge_them_is_closed() {
+    use crate::compile::authority::tests::{PEM, config_map};
+    let https =
+        |port: u16| format!("name: p{port}, port: {port}, protocol: HTTPS, tls: {{certificateRefs: [{{name: a}}]}}");
+    let listeners = [443, 8443, 9443].map(https);
+    let of = |name: &str| format!("validation: {{caCertificateRefs: [{{group: \"\", kind: ConfigMap, name: {name}}}]");
+    let frontend = format!(
+        "default: {{{}, mode: AllowInsecureFallback}}}}, perPort: [{{port: 8443, tls: {{}}}}, {{port: 9443, tls: {{{}}}}}}}]",
+        of("ca"),
+        of("nobody")
+    );
+    let gateway = gateway(&listeners.each_ref().map(String::as_str))
+        .replace("  listeners:", &format!("  tls: {{frontend: {{{frontend}}}}}\n  listeners:"));
+    let held = edge(&format!("{gateway}{}{}", secret("infra/a"), config_map("infra/ca", PEM)));
+    let clients = |name: &str| held.listener(name).chains[0].tls.clone().unwrap().clients;
+    let asked = clients("infra/edge|443").unwrap();
+    assert_eq!((asked.authorities.as_str(), asked.required), (PEM, false));
+    assert_eq!(clients("infra/edge|8443"), None);
+    assert!(!held.names().contains(&"LDS infra/edge|9443".to_owned()));
+}
+
+#[test]
 fn of_two_protocols_on_a_port_the_first_is_served() {
     let listeners = [
         "name: plain, port: 80, protocol: HTTP",

@@ -1,7 +1,7 @@
 //! Reads a [`Gateway`]: the limits and exclusions are those of the Gateway API's own validation.
 
 use super::*;
-use crate::kinds::selector;
+use crate::kinds::{authority_ref, selector};
 use crate::read::{
     Cursor, Fields, group, hostname, kind, label, object_name, one_of, port, sized, subdomain, text, text_ref, texts,
 };
@@ -12,7 +12,7 @@ pub(crate) fn read_gateway(f: &mut Fields<'_>) -> Option<Gateway> {
 }
 
 fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
-    let client_certificate = f.opt("tls", |at| at.fields(gateway_tls)).flatten();
+    let (client_certificate, frontend) = f.opt("tls", |at| at.fields(gateway_tls)).unwrap_or_default();
     f.later("allowedListeners", |_| Some(()));
     f.later("defaultScope", |_| Some(()));
     let class = f.must("gatewayClassName", |at| Some((object_name(at)?, at.place())));
@@ -21,6 +21,7 @@ fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
         listeners: f.list("listeners", 1..=64, listener),
         addresses: f.list("addresses", 0..=16, address),
         client_certificate,
+        frontend,
         infrastructure_labels: infrastructure.0,
         infrastructure_annotations: infrastructure.1,
         class_name: class.as_ref()?.0.clone(),
@@ -30,11 +31,45 @@ fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
     Some(gateway)
 }
 
-/// What goes towards backends; callers are not asked for certificates yet.
-fn gateway_tls(f: &mut Fields<'_>) -> Option<CertificateRef> {
-    f.later("frontend", |_| Some(()));
+/// What backends are shown, and what callers are asked for.
+fn gateway_tls(f: &mut Fields<'_>) -> (Option<CertificateRef>, FrontendTls) {
     let backend = f.opt("backend", |at| at.fields(|f| f.opt("clientCertificateRef", certificate_ref)));
-    backend.flatten()
+    let frontend = f.opt("frontend", |at| at.fields(frontend));
+    (backend.flatten(), frontend.unwrap_or_default())
+}
+
+fn frontend(f: &mut Fields<'_>) -> FrontendTls {
+    let default = f.must("default", |at| at.fields(validated)).flatten();
+    let per_port = f.list("perPort", 0..=64, |at| {
+        at.fields(|f| PortTls {
+            place: f.place(),
+            port: f.need("port", port),
+            validation: f.must("tls", |at| at.fields(validated)).flatten(),
+        })
+    });
+    let mut ports = HashMap::new();
+    for of in &per_port {
+        if let Some(first) = ports.insert(of.port, of.place.words()) {
+            let message = format!("port {} has its TLS already {first}", of.port);
+            f.wrong_at(&of.place, "perPort", message, "write both in one");
+        }
+    }
+    FrontendTls { default, per_port }
+}
+
+fn validated(f: &mut Fields<'_>) -> Option<FrontendValidation> {
+    f.opt("validation", |at| at.fields(validation))
+}
+
+fn validation(f: &mut Fields<'_>) -> FrontendValidation {
+    let modes = [
+        ("AllowValidOnly", FrontendMode::AllowValidOnly),
+        ("AllowInsecureFallback", FrontendMode::AllowInsecureFallback),
+    ];
+    FrontendValidation {
+        authorities: f.list("caCertificateRefs", 1..=8, authority_ref),
+        mode: f.opt("mode", one_of(&modes)).unwrap_or(FrontendMode::AllowValidOnly),
+    }
 }
 
 fn infrastructure(at: &Cursor<'_>) -> Option<(Labels, Labels)> {

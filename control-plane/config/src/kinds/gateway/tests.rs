@@ -64,6 +64,59 @@ fn wrong(listeners: &str, expected: &[&str]) {
 }
 
 #[test]
+fn what_callers_are_asked_for_is_read_port_by_port() {
+    let text = format!(
+        "{HEAD}  listeners: [{{name: http, port: 80, protocol: HTTP}}]
+  tls:
+    frontend:
+      default: {{validation: {{caCertificateRefs: [{{group: '', kind: ConfigMap, name: clients}}]}}}}
+      perPort:
+      - port: 8443
+        tls:
+          validation:
+            caCertificateRefs: [{{group: '', kind: Secret, namespace: vault, name: others}}]
+            mode: AllowInsecureFallback
+      - {{port: 9443, tls: {{}}}}
+"
+    );
+    let Body::Gateway(gateway) = body(&text) else { panic!() };
+    let default = gateway.frontend.of_port(443).unwrap();
+    assert_eq!(default.mode, FrontendMode::AllowValidOnly);
+    assert_eq!((default.authorities[0].name.as_str(), default.authorities[0].place.line), ("clients", 9));
+    let own = gateway.frontend.of_port(8443).unwrap();
+    assert_eq!(own.mode, FrontendMode::AllowInsecureFallback);
+    assert_eq!((own.authorities[0].kind.as_str(), own.authorities[0].namespace.as_deref()), ("Secret", Some("vault")));
+    assert_eq!(gateway.frontend.of_port(9443), None, "its own settings say nothing of callers");
+}
+
+#[test]
+fn what_callers_cannot_be_asked_for_is_said() {
+    let frontend = |frontend: &str| {
+        let listeners = "listeners: [{name: http, port: 80, protocol: HTTP}]";
+        problems(&format!("{HEAD}  {listeners}\n  tls:\n    frontend: {{{frontend}}}\n"))
+    };
+    assert_eq!(frontend(""), ["8:15 spec.tls.frontend.default: is missing (write `default:`)"]);
+    assert_eq!(
+        frontend("default: {validation: {caCertificateRefs: [], mode: Maybe, certs: []}, tls: {}}"),
+        [
+            "8:58 spec.tls.frontend.default.validation.caCertificateRefs: must not be empty \
+             (write at least 1, or leave the field out)",
+            "8:68 spec.tls.frontend.default.validation.mode: \"Maybe\" is not one of AllowValidOnly, AllowInsecureFallback \
+             (write one of these)",
+            "8:75 spec.tls.frontend.default.validation.certs: unknown field `certs` (known here: caCertificateRefs, mode)",
+            "8:87 spec.tls.frontend.default.tls: unknown field `tls` (known here: validation)",
+        ]
+    );
+    assert_eq!(
+        frontend("default: {}, perPort: [{port: 1, tls: {}}, {port: 1, tls: {}}, {port: 2}]"),
+        [
+            "8:59 spec.tls.frontend.perPort: port 1 has its TLS already in line 8 (write both in one)",
+            "8:79 spec.tls.frontend.perPort[2].tls: is missing (write `tls:`)",
+        ]
+    );
+}
+
+#[test]
 fn what_does_not_go_with_a_protocol_is_said() {
     wrong(
         "  - {name: a, port: 1, protocol: HTTPS}
@@ -125,13 +178,10 @@ fn selectors_and_namespaces_go_together() {
 #[test]
 fn a_gateway_needs_a_class_and_a_listener() {
     assert_eq!(
-        problems(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {tls: {frontend: {}}}\n"
-        ),
+        problems("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\nspec: {}\n"),
         [
             "4:7 spec.gatewayClassName: is missing (write `gatewayClassName:`)",
             "4:7 spec.listeners: is missing (write `listeners:` with at least 1)",
-            "4:14 warning: spec.tls.frontend: Weft does not act on `frontend` yet (traffic flows as if it were not written)",
         ]
     );
 }

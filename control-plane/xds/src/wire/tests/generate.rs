@@ -93,7 +93,13 @@ fn chain() -> impl Strategy<Value = FilterChain> {
     let application = prop_oneof![Just(None), Just(Some(ApplicationProtocol::Http))];
     let matches = (vec(word(), 0..3), any::<Option<bool>>(), application)
         .prop_map(|(server_names, tls, application)| ChainMatch { server_names, tls, application });
-    let tls = (vec(name(), 0..3), vec(word(), 0..3)).prop_map(|(secrets, alpn)| TlsTermination { secrets, alpn });
+    let clients =
+        (name(), any::<bool>()).prop_map(|(authorities, required)| ClientValidation { authorities, required });
+    let tls = (vec(name(), 0..3), vec(word(), 0..3), of(clients)).prop_map(|(secrets, alpn, clients)| TlsTermination {
+        secrets,
+        alpn,
+        clients,
+    });
     let weighted = (name(), 1..=u32::MAX).prop_map(|(name, weight)| WeightedCluster { name, weight });
     let tcp =
         (vec(weighted, 1..4), of(time())).prop_map(|(clusters, idle_timeout)| TcpHandler { clusters, idle_timeout });

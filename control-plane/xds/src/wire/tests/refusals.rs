@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::config::route::v3 as rds;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::BoolValue;
 use prost::{Message, Name};
-use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
+use weft_model::listener::{
+    Binding, ChainMatch, ClientValidation, Direction, FilterChain, Handler, HttpHandler, TlsTermination,
+};
 use weft_model::route::{Action, Forward, Route, VirtualHost};
 use weft_model::{Cluster, Listener, Resource, RouteTable};
 
@@ -126,6 +128,49 @@ fn a_formatter_command_in_a_header_is_refused_and_not_sent_literally() {
         table.virtual_hosts[0].routes[0].request_headers_to_add = vec![option];
     });
     assert!(said.starts_with("virtual_hosts[0].routes[0].request_headers_to_add[0].header.value: `%REQ(:path)%`"));
+}
+
+#[test]
+fn callers_are_asked_for_certificates_in_two_ways_and_no_other() {
+    use envoy_types::pb::envoy::config::core::v3::transport_socket;
+    use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+    let said = |required: bool, change: fn(&mut tls::DownstreamTlsContext)| {
+        let Resource::Listener(mut asking) = listener() else { panic!("a listener") };
+        let clients = Some(ClientValidation { authorities: "PEM".into(), required });
+        asking.chains[0].tls = Some(TlsTermination { secrets: vec!["s".into()], alpn: vec![], clients });
+        refusal(Resource::Listener(asking), |listener: &mut lds::Listener| {
+            let socket = listener.filter_chains[0].transport_socket.as_mut().unwrap();
+            let Some(transport_socket::ConfigType::TypedConfig(any)) = &mut socket.config_type else {
+                panic!("a typed config was written")
+            };
+            let mut context = tls::DownstreamTlsContext::decode(any.value.as_slice()).unwrap();
+            change(&mut context);
+            any.value = context.encode_to_vec();
+        })
+    };
+    let at = "filter_chains[0].transport_socket.typed_config";
+    let flag = format!("{at}.require_client_certificate");
+    let both = format!("{flag}: goes with VERIFY_TRUST_CHAIN, and only with that");
+    let may_be_missing = |context: &mut tls::DownstreamTlsContext| context.require_client_certificate = None;
+    assert_eq!(said(true, may_be_missing), both);
+    let may_be_anybodys = |context: &mut tls::DownstreamTlsContext| {
+        context.require_client_certificate = Some(BoolValue { value: true });
+    };
+    assert_eq!(said(false, may_be_anybodys), both);
+    let by_nobody = |context: &mut tls::DownstreamTlsContext| {
+        context.common_tls_context.as_mut().unwrap().validation_context_type = None;
+    };
+    assert_eq!(said(true, by_nobody), format!("{flag}: needs authorities (trusted_ca)"));
+    let by_names = |context: &mut tls::DownstreamTlsContext| {
+        use tls::common_tls_context::ValidationContextType::ValidationContext;
+        let common = context.common_tls_context.as_mut().unwrap();
+        let Some(ValidationContext(validation)) = &mut common.validation_context_type else {
+            panic!("a validation was written")
+        };
+        validation.match_typed_subject_alt_names = vec![tls::SubjectAltNameMatcher::default()];
+    };
+    let path = format!("{at}.common_tls_context.validation_context.match_typed_subject_alt_names");
+    assert_eq!(said(true, by_names), format!("{path}: is not supported by this proxy"));
 }
 
 #[test]
