@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
-use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
+use weft_model::route::{Action, Backend, Forward, Route, Target, VirtualHost};
 use weft_model::{Cluster, Listener, Node, Origin, Resource, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
@@ -307,12 +307,7 @@ fn for_port(route: &Route, port: u16) -> Route {
 
 /// Everything to one cluster.
 pub(crate) fn to_cluster(name: &str, cluster: &str, origin: Origin) -> Route {
-    let backend = Backend {
-        target: Target::Cluster(cluster.to_owned()),
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let backend = Backend::new(Target::Cluster(cluster.to_owned()), 1);
     let action = Action::Forward(Forward { backends: vec![backend], ..Forward::default() });
     Route { origin, ..Route::all(name, action) }
 }

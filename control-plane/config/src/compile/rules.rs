@@ -136,21 +136,11 @@ fn forward(index: &Index, route: &Key, rule: &HttpRule) -> Forward {
 }
 
 fn invalid(reason: &str) -> Backend {
-    Backend {
-        target: Target::Invalid { reason: reason.to_owned() },
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    }
+    Backend::new(Target::Invalid { reason: reason.to_owned() }, 1)
 }
 
 fn compile_backend(index: &Index, route: &Key, reference: &HttpBackendRef) -> Backend {
-    let mut backend = Backend {
-        target: backend::target(index, route, &reference.target),
-        weight: reference.weight,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let mut backend = Backend::new(backend::target(index, route, &reference.target), reference.weight);
     for filter in &reference.filters {
         match &filter.action {
             HttpFilterAction::RequestHeaders(modifier) => backend.request_headers = edits(modifier),
