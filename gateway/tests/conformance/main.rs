@@ -7,6 +7,7 @@
 mod gateway;
 mod grpc_route;
 mod http_route;
+mod http_route_backend;
 mod http_route_extended;
 mod kit;
 mod mesh;

@@ -9,7 +9,7 @@ pub struct Feature {
 }
 
 /// In alphabetical order, as the API demands. Each has its test: `gateway/tests/conformance/FEATURES.md`.
-const FEATURES: [&str; 54] = [
+const FEATURES: [&str; 56] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -30,7 +30,9 @@ const FEATURES: [&str; 54] = [
     "HTTPRouteBackendProtocolH2C",
     "HTTPRouteBackendProtocolWebSocket",
     "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendRequestRedirect",
     "HTTPRouteBackendTimeout",
+    "HTTPRouteBackendURLRewrite",
     "HTTPRouteCORS",
     "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",
