@@ -29,8 +29,10 @@ use std::time::{Duration, Instant};
 use weft_model::breaker::Priority;
 use weft_model::fault::AbortWith;
 use weft_policy::bucket::Remaining;
+use weft_policy::edits::Edits;
 use weft_policy::fault::Injected;
 use weft_policy::limit::{self, Limiter};
+use weft_policy::redirect::Redirection;
 use weft_policy::route::Head;
 use weft_policy::{cors, limit::Decision as Limited};
 
@@ -223,26 +225,16 @@ impl Exchange {
         let Some(route) = self.route() else { return Err(Rejection::NoRoute) };
         match &route.route.action {
             CompiledAction::Forward(forward) => {
-                let backend = forward.pick(&mut self.connection.worker.dice.borrow_mut());
-                self.backend = backend
+                let backend = forward
+                    .pick(&mut self.connection.worker.dice.borrow_mut())
                     .ok_or_else(|| Rejection::InvalidBackend("no backend of the route has a weight above 0".into()))?;
+                if let Some(redirect) = forward.redirect_for(backend) {
+                    return self.redirect(redirect, &forward.backends[backend].response_edits, wanted);
+                }
+                self.backend = backend;
                 Ok(Decision::Forward)
             }
-            CompiledAction::Redirect(redirect) => {
-                let location = redirect.location(&weft_policy::redirect::Request {
-                    scheme: self.connection.scheme(),
-                    host: wanted.host,
-                    listener_port: self.connection.listener.spec.address.port(),
-                    path: wanted.path,
-                    query: wanted.query,
-                });
-                let location = HeaderValue::try_from(location)
-                    .map_err(|_| Rejection::BadRequest("the path cannot be part of a redirect's location"))?;
-                let mut headers = HeaderMap::new();
-                headers.insert(http::header::LOCATION, location);
-                let (status, body) = (redirect.status(), String::new());
-                Ok(Decision::Answer { status, headers, body, details: "direct_response" })
-            }
+            CompiledAction::Redirect(redirect) => self.redirect(redirect, &Edits::default(), wanted),
             CompiledAction::Respond(respond) => {
                 let status = http::StatusCode::from_u16(respond.status);
                 let status = status.map_err(|_| Rejection::InvalidBackend(format!("status {}", respond.status)))?;
@@ -250,6 +242,22 @@ impl Exchange {
                 Ok(Decision::Answer { status, headers, body, details: "direct_response" })
             }
         }
+    }
+
+    /// Sends the caller elsewhere. The edits of a backend come before those of the route, as on an answer of its own.
+    fn redirect(&self, to: &Redirection, of_backend: &Edits, wanted: &Head<'_>) -> Result<Decision, Rejection> {
+        let location = to.location(&weft_policy::redirect::Request {
+            scheme: self.connection.scheme(),
+            host: wanted.host,
+            listener_port: self.connection.listener.spec.address.port(),
+            path: wanted.path,
+            query: wanted.query,
+        });
+        let location = HeaderValue::try_from(location)
+            .map_err(|_| Rejection::BadRequest("the path cannot be part of a redirect's location"))?;
+        let mut headers = HeaderMap::from_iter([(http::header::LOCATION, location)]);
+        of_backend.apply(&mut headers);
+        Ok(Decision::Answer { status: to.status(), headers, body: String::new(), details: "direct_response" })
     }
 
     /// The route that was found.

@@ -67,6 +67,9 @@ pub(crate) async fn serve(
         Err(rejection) => return Ok(refuse(exchange, rejection)),
     };
     let body = mirror::copy(&exchange, &parts, RequestBody::new(body, &exchange.meter));
+    if let Err(rejection) = address(&exchange, &mut parts, over_http2) {
+        return Ok(refuse(exchange, rejection));
+    }
     let mut supply = Supply::of(body, exchange.plan.attempts.is_some().then_some(KEEP_BYTES));
     let timeout = exchange.plan.timeouts.global;
     // An injected delay comes before the route's time.
@@ -320,7 +323,7 @@ pub(crate) async fn send(
     }
 }
 
-/// Makes the head fit for the backend. Whether it goes there over HTTP/2.
+/// Makes the head fit for the backend, but for its [`address`], which no mirror sees. Whether it goes there over HTTP/2.
 pub(crate) fn prepare(exchange: &mut Exchange, parts: &mut request::Parts) -> Result<bool, Rejection> {
     let over_http2 = match exchange.cluster()?.spec.protocol {
         Protocol::Http1 => false,
@@ -335,19 +338,18 @@ pub(crate) fn prepare(exchange: &mut Exchange, parts: &mut request::Parts) -> Re
         exchange.plan = Plan::of(exchange, table.forward(), parts);
         exchange.meter.limit_idle(table.forward().model.idle_timeout);
     }
-    let mut new_path = None;
-    let mut new_host = None;
     if let Some((route, forward, backend)) = exchange.forwarding() {
-        if let Some(rewrite) = &forward.rewrite {
-            new_path = Some(rewrite.path_and_query(parts.uri.path(), parts.uri.query()));
-        }
-        new_host = forward.rewrite_host.clone();
         route.route.request_edits.apply(&mut parts.headers);
-        forward.backend_edits[backend].request.apply(&mut parts.headers);
+        forward.backends[backend].request_edits.apply(&mut parts.headers);
     }
-    head::address(parts, over_http2, new_host.as_ref(), new_path)
-        .map_err(|_| Rejection::BadRequest("the host or the rewritten path is not valid"))?;
     Ok(over_http2)
+}
+
+/// Gives the head the host and the path that the chosen backend knows it by, for every try.
+pub(crate) fn address(exchange: &Exchange, parts: &mut request::Parts, over_http2: bool) -> Result<(), Rejection> {
+    let (_, forward, backend) = exchange.forwarding().ok_or(Rejection::NoRoute)?;
+    head::address(parts, over_http2, forward.rewrite_for(backend))
+        .map_err(|_| Rejection::BadRequest("the host or the rewritten path is not valid"))
 }
 
 /// How many headers a request is given at most on its way, by whatever policy: forwarded-for, its scheme, request id, trace, time

@@ -6,6 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Response, Uri, Version, request};
 use smallvec::SmallVec;
 use std::net::IpAddr;
+use weft_policy::rewrite::UrlRewrite;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -158,15 +159,11 @@ pub(crate) fn append_forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) 
     }
 }
 
-/// Gives a request the form in which HTTP/1 or HTTP/2 wants it, for this authority and, if it changed, this path.
+/// Gives a request the form in which HTTP/1 or HTTP/2 wants it, under the rewritten authority and path.
 /// `Err` when they do not make a URI.
-pub(crate) fn address(
-    parts: &mut request::Parts,
-    http2: bool,
-    new_host: Option<&HeaderValue>,
-    new_path: Option<String>,
-) -> Result<(), http::Error> {
-    let path = match new_path {
+pub(crate) fn address(parts: &mut request::Parts, http2: bool, rewrite: &UrlRewrite) -> Result<(), http::Error> {
+    let new_host = rewrite.host();
+    let path = match rewrite.path_and_query(parts.uri.path(), parts.uri.query()) {
         Some(path) => PathAndQuery::try_from(path)?,
         None if parts.uri.scheme().is_none() && parts.uri.authority().is_none() && !http2 => {
             // Origin form already: nothing to rebuild.

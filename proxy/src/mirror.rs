@@ -23,7 +23,8 @@ use weft_policy::balance::Pick;
 /// A mirror's answer is waited for, and thrown away, for so long (Envoy's default route timeout).
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sends the copies that the route wants; gives back the body that also feeds them.
+/// Sends the copies that the route wants, under its own rewrite: what a backend does to the URL is for that backend alone.
+/// Gives back the body that also feeds them.
 pub(crate) fn copy(exchange: &Exchange, parts: &request::Parts, mut body: RequestBody) -> RequestBody {
     let Some((route, forward, _)) = exchange.forwarding() else { return body };
     if route.mirrors.is_empty() {
@@ -38,7 +39,7 @@ pub(crate) fn copy(exchange: &Exchange, parts: &request::Parts, mut body: Reques
         *copy.headers_mut() = parts.headers.clone();
         let (mut copy, ()) = copy.into_parts();
         let over_http2 = cluster.spec.protocol == Protocol::Http2;
-        if head::address(&mut copy, over_http2, None, None).is_ok() {
+        if head::address(&mut copy, over_http2, &forward.rewrite).is_ok() {
             let request = Request::from_parts(copy, body.copied());
             tokio::task::spawn_local(send(worker.clone(), cluster.clone(), request, over_http2));
         }

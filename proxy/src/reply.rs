@@ -43,7 +43,7 @@ pub(crate) fn answered<B>(exchange: &mut Exchange, response: &mut Response<B>) {
         headers.insert(head::X_ENVOY_UPSTREAM_SERVICE_TIME, value);
     }
     if let Some((_, forward, backend)) = exchange.forwarding() {
-        forward.backend_edits[backend].response.apply(headers);
+        forward.backends[backend].response_edits.apply(headers);
         bind(exchange, forward, headers);
     }
     if exchange.ending.status == 503 && !exchange.plan.retried_outside {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 use weft_model::RouteTable;
 use weft_model::rate_limit::RateLimit;
-use weft_model::route::{self, Action, Share, Target};
+use weft_model::route::{self, Action, Share, Target, UrlChange};
 use weft_policy::balance::{HashPolicies, Session, Split};
 use weft_policy::cors;
 use weft_policy::deadline::{Limits, Timeouts};
@@ -21,7 +21,7 @@ use weft_policy::fault::Fault;
 use weft_policy::limit::Limiter;
 use weft_policy::redirect::Redirection;
 use weft_policy::retry;
-use weft_policy::rewrite::Rewrite;
+use weft_policy::rewrite::UrlRewrite;
 use weft_policy::route::Table;
 use weft_policy::{CompileError, Dice};
 
@@ -145,9 +145,9 @@ pub(crate) enum CompiledAction {
 pub(crate) struct CompiledForward {
     pub(crate) model: route::Forward,
     split: Split,
-    pub(crate) backend_edits: Vec<BackendEdits>,
-    pub(crate) rewrite: Option<Rewrite>,
-    pub(crate) rewrite_host: Option<http::HeaderValue>,
+    pub(crate) backends: Vec<CompiledBackend>,
+    /// What mirrors get, and backends without a rewrite of their own.
+    pub(crate) rewrite: UrlRewrite,
     /// Without a policy: what a request itself may ask for.
     pub(crate) retry: retry::Policy,
     pub(crate) limits: Limits,
@@ -157,10 +157,19 @@ pub(crate) struct CompiledForward {
     pub(crate) session: Option<Session>,
 }
 
+/// What of a backend does not depend on its cluster.
 #[derive(Debug)]
-pub(crate) struct BackendEdits {
-    pub(crate) request: Edits,
-    pub(crate) response: Edits,
+pub(crate) struct CompiledBackend {
+    pub(crate) request_edits: Edits,
+    pub(crate) response_edits: Edits,
+    /// `None`: as the route says.
+    url: Option<Box<CompiledUrl>>,
+}
+
+#[derive(Debug)]
+enum CompiledUrl {
+    Rewrite(UrlRewrite),
+    Redirect(Redirection),
 }
 
 impl Compiled {
@@ -202,27 +211,14 @@ impl CompiledRoute {
 
 impl CompiledForward {
     fn compile(route: &route::Route, forward: &route::Forward) -> Result<CompiledForward, CompileError> {
-        let backend_edits = forward
-            .backends
-            .iter()
-            .map(|backend| {
-                Ok(BackendEdits {
-                    request: Edits::compile(&backend.request_headers)?,
-                    response: Edits::compile(&backend.response_headers)?,
-                })
-            })
-            .collect::<Result<_, CompileError>>()?;
-        let rewrite = forward.rewrite.path.as_ref();
-        let rewrite_host = forward.rewrite.host.as_ref().map(|host| {
-            http::HeaderValue::from_str(host)
-                .map_err(|_| CompileError::new(format!("the rewritten host \"{host}\" is no header value")))
-        });
+        let path = &route.matches.path;
+        let rewrite = UrlRewrite::compile(&forward.rewrite, path)?;
+        let backends = forward.backends.iter().map(|backend| CompiledBackend::compile(backend, path, &rewrite));
         let limits = Limits::of(forward);
         Ok(CompiledForward {
             split: Split::new(forward.backends.iter().map(|backend| backend.weight)),
-            backend_edits,
-            rewrite: rewrite.map(|path| Rewrite::compile(path, &route.matches.path)).transpose()?,
-            rewrite_host: rewrite_host.transpose()?,
+            backends: backends.collect::<Result<_, _>>()?,
+            rewrite,
             retry: forward.retry.as_ref().map(retry::Policy::compile).transpose()?.unwrap_or_default(),
             timeouts: limits.resolve(&http::HeaderMap::new(), false),
             limits,
@@ -237,10 +233,45 @@ impl CompiledForward {
         self.split.pick(dice)
     }
 
+    /// What a request for this backend is sent on under.
+    pub(crate) fn rewrite_for(&self, backend: usize) -> &UrlRewrite {
+        match self.backends[backend].url.as_deref() {
+            Some(CompiledUrl::Rewrite(own)) => own,
+            Some(CompiledUrl::Redirect(_)) | None => &self.rewrite,
+        }
+    }
+
+    /// Where whoever would go to this backend is sent instead.
+    pub(crate) fn redirect_for(&self, backend: usize) -> Option<&Redirection> {
+        match self.backends[backend].url.as_deref() {
+            Some(CompiledUrl::Redirect(redirect)) => Some(redirect),
+            Some(CompiledUrl::Rewrite(_)) | None => None,
+        }
+    }
+
     /// The mirrors that get a copy of the next request.
     pub(crate) fn mirrors<'a>(&'a self, dice: &'a mut Dice) -> impl Iterator<Item = usize> + 'a {
         let shares = self.model.mirrors.iter().map(|mirror| mirror.share).enumerate();
         shares.filter(move |(_, share)| *share == Share::ALL || dice.within(*share)).map(|(index, _)| index)
+    }
+}
+
+impl CompiledBackend {
+    fn compile(
+        backend: &route::Backend,
+        path: &route::PathMatch,
+        of_route: &UrlRewrite,
+    ) -> Result<CompiledBackend, CompileError> {
+        let url = match backend.url.as_deref() {
+            None => None,
+            Some(UrlChange::Rewrite(own)) => Some(CompiledUrl::Rewrite(UrlRewrite::compile(own, path)?.or(of_route))),
+            Some(UrlChange::Redirect(to)) => Some(CompiledUrl::Redirect(Redirection::compile(to, path)?)),
+        };
+        Ok(CompiledBackend {
+            request_edits: Edits::compile(&backend.request_headers)?,
+            response_edits: Edits::compile(&backend.response_headers)?,
+            url: url.map(Box::new),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use crate::attempt::Attempt;
 use crate::body::RequestBody;
 use crate::connect::{self, Speaks};
 use crate::exchange::{Exchange, Failure, Verdict};
-use crate::forward::{next_attempt, prepare, resolve};
+use crate::forward::{address, next_attempt, prepare, resolve};
 use crate::head;
 use crate::http1::Lease;
 use crate::live::LiveCluster;
@@ -62,6 +62,9 @@ pub(crate) async fn forward(
         Ok(false) => {}
         Ok(true) => return refuse(exchange, Rejection::UpgradeRefused),
         Err(rejection) => return refuse(exchange, rejection),
+    }
+    if let Err(rejection) = address(&exchange, &mut parts, false) {
+        return refuse(exchange, rejection);
     }
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, upgrade.protocol.clone());

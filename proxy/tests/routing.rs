@@ -96,6 +96,37 @@ async fn a_mirror_gets_a_copy_and_its_answer_goes_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_does_not_see_what_only_the_chosen_backend_is_told() {
+    let mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: order-v2, port: 8080}}}";
+    let of_rule = "{type: URLRewrite, urlRewrite: {hostname: rule.example, path: {type: ReplaceFullPath, replaceFullPath: /rule}}}";
+    let of_backend = "{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /backend}}}";
+    let shop = Shop::open(&format!(
+        "  - filters: [{mirror}, {of_rule}]\n    backendRefs: [{{name: order, port: 8080, filters: [{of_backend}]}}]\n"
+    ))
+    .await;
+    assert_eq!(shop.ask("GET /x?q=1 HTTP/1.1\r\nhost: a").await.text(), "order");
+    shop.v2.has_seen(1).await;
+    for (seen, path) in [(shop.order.last(), "/backend?q=1"), (shop.v2.last(), "/rule?q=1")] {
+        assert_eq!((seen.header("host"), seen.uri.to_string().as_str()), (Some("rule.example"), path));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_try_has_the_path_that_the_backend_knows() {
+    let rewrite = "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}";
+    let shop = Shop::open(&format!(
+        "  - retry: {{codes: [503], attempts: 2, backoff: 1ms}}\n    backendRefs: [{{name: full, port: 8080, filters: [{rewrite}]}}]\n"
+    ))
+    .await;
+    let full = Upstream::answering(Answer::status(503)).await;
+    shop.mesh.service("full", ("http", 8080), &[full.address()]);
+    shop.mesh.live(&shop.gateway).await;
+    assert_eq!(shop.ask("GET /x HTTP/1.1\r\nhost: a").await.status, 503);
+    let paths: Vec<String> = full.seen().iter().map(|seen| seen.uri.to_string()).collect();
+    assert_eq!(paths, ["/new/x"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_mirror_harms_nobody() {
     let shop = Shop::open(
         "  - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: dead, port: 8080}}}]\n    backendRefs: [{name: order, port: 8080}]\n",

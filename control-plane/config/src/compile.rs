@@ -60,7 +60,7 @@ use virtual_services::VirtualServices;
 use weft_model::cluster::Protocol;
 use weft_model::endpoint::Health;
 use weft_model::node::Role;
-use weft_model::route::{Action, Route, Target};
+use weft_model::route::{Action, Forward, Route, Target};
 use weft_model::{Endpoints, Node, Resource, RouteTable};
 
 /// A compiled world.
@@ -259,11 +259,7 @@ fn route_targets(route: &Route) -> impl Iterator<Item = &str> {
         Action::Forward(forward) => Some(forward),
         Action::Redirect(_) | Action::Respond(_) => None,
     };
-    let targets = forward.into_iter().flat_map(|forward| {
-        let backends = forward.backends.iter().map(|backend| &backend.target);
-        backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
-    });
-    targets.filter_map(|target| match target {
+    forward.into_iter().flat_map(Forward::targets).filter_map(|target| match target {
         Target::Cluster(name) => Some(name.as_str()),
         Target::Invalid { .. } => None,
     })

@@ -149,12 +149,60 @@ pub struct Forward {
     pub mirrors: Vec<Mirror>,
 }
 
+impl Forward {
+    /// Whom requests and copies are sent to. A backend that redirects is sent nothing.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        let sent = self.backends.iter().filter(|backend| !backend.redirects());
+        sent.map(|backend| &backend.target).chain(self.mirrors.iter().map(|mirror| &mirror.target))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
     pub target: Target,
     pub weight: u32,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
+    /// `None`, as for nearly all: as the route says.
+    pub url: Option<Box<UrlChange>>,
+}
+
+impl Backend {
+    /// Without anything of its own.
+    pub fn new(target: Target, weight: u32) -> Self {
+        Backend {
+            target,
+            weight,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            url: None,
+        }
+    }
+
+    /// Whether the caller is sent elsewhere, and nothing to the target.
+    pub fn redirects(&self) -> bool {
+        matches!(self.url.as_deref(), Some(UrlChange::Redirect(_)))
+    }
+}
+
+/// What a backend does to the URL of the requests that it is chosen for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UrlChange {
+    /// What it names comes before the route's own rewrite, part by part. Mirrors do not see it.
+    Rewrite(Rewrite),
+    /// The caller is sent elsewhere; the target is not asked.
+    Redirect(Redirect),
+}
+
+impl UrlChange {
+    /// `None` for a rewrite of nothing.
+    pub fn rewrite(rewrite: Rewrite) -> Option<Box<UrlChange>> {
+        (rewrite != Rewrite::default()).then(|| Box::new(UrlChange::Rewrite(rewrite)))
+    }
+
+    pub fn redirect(redirect: Redirect) -> Option<Box<UrlChange>> {
+        Some(Box::new(UrlChange::Redirect(redirect)))
+    }
 }
 
 /// What a backend reference came to.

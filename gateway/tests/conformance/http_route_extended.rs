@@ -80,26 +80,6 @@ async fn http_route_response_header_modification() {
     assert_eq!([all("x-set"), all("x-append"), all("x-new"), all("x-gone")], ["set", "was,more", "new", ""]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn http_route_backend_request_header_modification() {
-    let filter = |value: &str| {
-        format!(
-            "filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-for, value: {value}}}]}}}}]"
-        )
-    };
-    let backends = format!(
-        "backendRefs: [{{name: v1, port: 8080, {}}}, {{name: v2, port: 8080, {}}}]",
-        filter("one"),
-        filter("two")
-    );
-    let edge = Edge::open(&["v1", "v2"], &rules(&[format!("{{{backends}}}")])).await;
-    while edge.backend("v1").seen().is_empty() || edge.backend("v2").seen().is_empty() {
-        edge.who("a", "GET /").await;
-    }
-    assert_eq!(edge.backend("v1").last().header("x-for"), Some("one"));
-    assert_eq!(edge.backend("v2").last().header("x-for"), Some("two"));
-}
-
 /// Where a redirect leads a caller of `http://example.com:8080/old/x?q=1`, and with which status.
 async fn redirected(redirect: &str) -> (u16, String) {
     let spec = format!(

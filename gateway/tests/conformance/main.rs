@@ -8,6 +8,7 @@ mod callers;
 mod gateway;
 mod grpc_route;
 mod http_route;
+mod http_route_backend;
 mod http_route_extended;
 mod kit;
 mod mesh;

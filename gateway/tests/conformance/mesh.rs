@@ -181,6 +181,26 @@ async fn mesh_http_route_backend_request_header_modification() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mesh_http_route_backend_url_rewrite_and_request_redirect() {
+    let rule = |path: &str, filter: &str| {
+        format!(
+            "{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: echo, port: 8080, filters: [{filter}]}}]}}"
+        )
+    };
+    let path = "path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}";
+    let rules = [
+        rule("/old", &format!("{{type: URLRewrite, urlRewrite: {{{path}}}}}")),
+        rule("/moved", &format!("{{type: RequestRedirect, requestRedirect: {{{path}}}}}")),
+    ];
+    let caller = Caller::open(&["echo"], &[mesh_route(&rules.join(", "))]).await;
+    assert_eq!(caller.who("echo:8080", "GET /old/x").await, "echo");
+    assert_eq!(caller.backends["echo"].last().uri.path(), "/new/x");
+    let reply = caller.ask("echo:8080", "GET /moved/x").await;
+    assert_eq!((reply.status, reply.header("location")), (302, Some("http://echo:8080/new/x")));
+    assert_eq!(caller.backends["echo"].seen().len(), 1, "who is sent elsewhere does not come here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mesh_http_route_query_param_matching() {
     let rules = format!(
         "{{matches: [{{queryParams: [{{name: animal, value: whale}}]}}], {}}}, {{matches: [{{queryParams: [{{name: animal, value: dolphin}}]}}], {}}}",

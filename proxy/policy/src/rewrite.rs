@@ -9,12 +9,47 @@ mod tests;
 
 use crate::CompileError;
 use crate::pattern::searching;
+use http::HeaderValue;
 use regex::bytes::Regex;
-use weft_model::route::{PathMatch, PathRewrite};
+use weft_model::route::{self, PathMatch, PathRewrite};
 
 /// The most fits of an expression that are replaced in one path; what follows stays as it is. Bounds
 /// what a caller can make of a long path and an expression that fits everywhere.
 pub const MAX_FITS: usize = 256;
+
+/// A compiled [`route::Rewrite`]: what a request is sent on under.
+#[derive(Clone, Debug)]
+pub struct UrlRewrite {
+    host: Option<HeaderValue>,
+    path: Option<Rewrite>,
+}
+
+impl UrlRewrite {
+    /// `matched` is the match of the same route. Fails on a host that is no header value, and where [`Rewrite::compile`] does.
+    pub fn compile(rewrite: &route::Rewrite, matched: &PathMatch) -> Result<UrlRewrite, CompileError> {
+        let host = rewrite.host.as_ref().map(|host| {
+            HeaderValue::from_str(host)
+                .map_err(|_| CompileError::new(format!("the rewritten host \"{host}\" is no header value")))
+        });
+        let path = rewrite.path.as_ref().map(|path| Rewrite::compile(path, matched));
+        Ok(UrlRewrite { host: host.transpose()?, path: path.transpose()? })
+    }
+
+    /// With the parts of another for those that this one does not have.
+    pub fn or(self, other: &UrlRewrite) -> UrlRewrite {
+        UrlRewrite { host: self.host.or_else(|| other.host.clone()), path: self.path.or_else(|| other.path.clone()) }
+    }
+
+    /// `None`: the request's own.
+    pub fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// `None`: the request's own.
+    pub fn path_and_query(&self, path: &str, query: Option<&str>) -> Option<String> {
+        self.path.as_ref().map(|rewrite| rewrite.path_and_query(path, query))
+    }
+}
 
 /// A compiled [`PathRewrite`].
 #[derive(Clone, Debug)]

@@ -184,8 +184,7 @@ pub(crate) fn handler() -> HttpHandler {
 
 /// Everything, to the only cluster there is.
 pub(crate) fn route(forward: Forward) -> Route {
-    let (request_headers, response_headers) = Default::default();
-    let backend = Backend { target: Target::Cluster(NAME.into()), weight: 1, request_headers, response_headers };
+    let backend = Backend::new(Target::Cluster(NAME.into()), 1);
     Route::all("all", Action::Forward(Forward { backends: vec![backend], ..forward }))
 }
 

@@ -14,7 +14,7 @@ use weft_model::breaker::Thresholds;
 use weft_model::endpoint::Health;
 use weft_model::outlier::OutlierDetection;
 use weft_model::retry::{Backoff, RetryOn, RetryPolicy};
-use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target};
+use weft_model::route::{Action, Backend, Forward, Route, Target};
 use weft_testkit::{Act, Answer};
 
 /// Stands for the scenario's own cluster.
@@ -148,12 +148,7 @@ pub(crate) fn to(cluster: &str) -> Route {
 
 /// A route to one backend.
 pub(crate) fn through(target: Target) -> Route {
-    let backend = Backend {
-        target,
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let backend = Backend::new(target, 1);
     Route::all("", Action::Forward(Forward { backends: vec![backend], ..Forward::default() }))
 }
 

@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use weft_model::cluster::{Discovery, Protocol};
 use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
 use weft_model::node::Role;
-use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
+use weft_model::route::{Action, Backend, Forward, Redirect, Route, Target, UrlChange, VirtualHost};
 use weft_model::{Cluster, Listener, Node, Origin, Resource, RouteTable};
 
 /// The explicit proxy's port, Istio's outbound.
@@ -297,22 +297,29 @@ fn routes_of_port(
 /// here the listener is a proxy's, so it is said.
 fn for_port(route: &Route, port: u16) -> Route {
     let mut route = route.clone();
-    if let Action::Redirect(redirect) = &mut route.action
-        && redirect.scheme.is_none()
-    {
+    for redirect in redirects(&mut route.action).filter(|redirect| redirect.scheme.is_none()) {
         redirect.port.get_or_insert(port);
     }
     route
 }
 
+/// The route's own, or those of its backends.
+fn redirects(action: &mut Action) -> impl Iterator<Item = &mut Redirect> {
+    let (own, backends) = match action {
+        Action::Redirect(redirect) => (Some(redirect), &mut [][..]),
+        Action::Forward(forward) => (None, &mut forward.backends[..]),
+        Action::Respond(_) => (None, &mut [][..]),
+    };
+    let of_backends = backends.iter_mut().filter_map(|backend| match backend.url.as_deref_mut() {
+        Some(UrlChange::Redirect(redirect)) => Some(redirect),
+        Some(UrlChange::Rewrite(_)) | None => None,
+    });
+    own.into_iter().chain(of_backends)
+}
+
 /// Everything to one cluster.
 pub(crate) fn to_cluster(name: &str, cluster: &str, origin: Origin) -> Route {
-    let backend = Backend {
-        target: Target::Cluster(cluster.to_owned()),
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let backend = Backend::new(Target::Cluster(cluster.to_owned()), 1);
     let action = Action::Forward(Forward { backends: vec![backend], ..Forward::default() });
     Route { origin, ..Route::all(name, action) }
 }

@@ -8,12 +8,12 @@ use super::rate_limits;
 use super::resilience::{self, persistence};
 use crate::kinds::{
     GrpcMethod, HeaderModifier, HttpBackendRef, HttpCors, HttpFilter, HttpFilterAction, HttpMatch, HttpPathMatch,
-    HttpRedirect, HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
+    HttpRedirect, HttpRewrite, HttpRoute, HttpRule, HttpValueMatch, PathModifier, Scheme,
 };
 use crate::{Key, Object};
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, OriginMatch, PathMatch, PathRewrite, QueryMatch,
-    Redirect, Respond, Rewrite, Route, RouteMatch, StringMatch, Target,
+    Redirect, Respond, Rewrite, Route, RouteMatch, StringMatch, Target, UrlChange,
 };
 
 /// The routes of one HTTPRoute, with what their order depends on.
@@ -120,12 +120,7 @@ fn forward(index: &Index, route: &Key, rule: &HttpRule) -> Forward {
     }
     for filter in &rule.filters {
         match &filter.action {
-            HttpFilterAction::Rewrite(rewrite) => {
-                forward.rewrite = Rewrite {
-                    host: rewrite.hostname.as_ref().map(|hostname| hostname.as_str().to_owned()),
-                    path: rewrite.path.as_ref().map(path_rewrite),
-                };
-            }
+            HttpFilterAction::Rewrite(rewrite) => forward.rewrite = compile_rewrite(rewrite),
             HttpFilterAction::Mirror(mirror) => forward
                 .mirrors
                 .push(Mirror { target: backend::target(index, route, &mirror.target), share: mirror.share }),
@@ -136,27 +131,25 @@ fn forward(index: &Index, route: &Key, rule: &HttpRule) -> Forward {
 }
 
 fn invalid(reason: &str) -> Backend {
-    Backend {
-        target: Target::Invalid { reason: reason.to_owned() },
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    }
+    Backend::new(Target::Invalid { reason: reason.to_owned() }, 1)
 }
 
 fn compile_backend(index: &Index, route: &Key, reference: &HttpBackendRef) -> Backend {
-    let mut backend = Backend {
-        target: backend::target(index, route, &reference.target),
-        weight: reference.weight,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let mut backend = Backend::new(backend::target(index, route, &reference.target), reference.weight);
     for filter in &reference.filters {
         match &filter.action {
             HttpFilterAction::RequestHeaders(modifier) => backend.request_headers = edits(modifier),
             HttpFilterAction::ResponseHeaders(modifier) => backend.response_headers = edits(modifier),
-            _ => backend.target = Target::Invalid { reason: unsupported_backend_filter(filter).to_owned() },
+            HttpFilterAction::Rewrite(rewrite) => backend.url = UrlChange::rewrite(compile_rewrite(rewrite)),
+            HttpFilterAction::Redirect(redirect) => backend.url = UrlChange::redirect(compile_redirect(redirect)),
+            HttpFilterAction::Mirror(_) | HttpFilterAction::Cors(_) | HttpFilterAction::Extension(_) => {
+                backend.target = Target::Invalid { reason: unsupported_backend_filter(filter).to_owned() };
+            }
         }
+    }
+    // "500 status codes MUST be returned for requests that would have otherwise been routed to an invalid backend"
+    if matches!(backend.target, Target::Invalid { .. }) {
+        backend.url = None;
     }
     backend
 }
@@ -164,9 +157,10 @@ fn compile_backend(index: &Index, route: &Key, reference: &HttpBackendRef) -> Ba
 /// A filter of a backendRef that cannot be obeyed must not be skipped either.
 pub(crate) fn unsupported_backend_filter(filter: &HttpFilter) -> &'static str {
     match &filter.action {
-        HttpFilterAction::RequestHeaders(_) | HttpFilterAction::ResponseHeaders(_) => "",
-        HttpFilterAction::Redirect(_) => "a backendRef cannot redirect; put RequestRedirect in the rule's filters",
-        HttpFilterAction::Rewrite(_) => "a backendRef cannot rewrite yet; put URLRewrite in the rule's filters",
+        HttpFilterAction::RequestHeaders(_)
+        | HttpFilterAction::ResponseHeaders(_)
+        | HttpFilterAction::Redirect(_)
+        | HttpFilterAction::Rewrite(_) => "",
         HttpFilterAction::Mirror(_) => "a backendRef cannot mirror yet; put RequestMirror in the rule's filters",
         HttpFilterAction::Cors(_) => "a backendRef cannot have CORS yet; put CORS in the rule's filters",
         HttpFilterAction::Extension(_) => "the filter of a backendRef is not known",
@@ -237,6 +231,13 @@ fn path_rewrite(path: &PathModifier) -> PathRewrite {
     match path {
         PathModifier::Full(path) => PathRewrite::Full(path.clone()),
         PathModifier::Prefix(prefix) => PathRewrite::Prefix(prefix.clone()),
+    }
+}
+
+fn compile_rewrite(rewrite: &HttpRewrite) -> Rewrite {
+    Rewrite {
+        host: rewrite.hostname.as_ref().map(|hostname| hostname.as_str().to_owned()),
+        path: rewrite.path.as_ref().map(path_rewrite),
     }
 }
 

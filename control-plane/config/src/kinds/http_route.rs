@@ -138,7 +138,7 @@ pub struct HttpBackendRef {
     pub target: BackendTarget,
     /// 0 to 1,000,000; default 1. 0: no request.
     pub weight: u32,
-    /// On what goes to (and comes from) this backend only.
+    /// On what goes to (and comes from) this backend only. Where the rule has a `Rewrite` too, what this one names comes first.
     pub filters: Vec<HttpFilter>,
 }
 
@@ -153,7 +153,7 @@ pub struct HttpFilter {
 pub enum HttpFilterAction {
     RequestHeaders(HeaderModifier),
     ResponseHeaders(HeaderModifier),
-    /// Never beside backends.
+    /// In a rule never beside backends. In a backend: for the requests that would go there.
     Redirect(HttpRedirect),
     Rewrite(HttpRewrite),
     Mirror(HttpMirror),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use weft_model::cluster::Discovery;
 use weft_model::listener::Handler;
-use weft_model::route::{Action, Target};
+use weft_model::route::{Action, Forward, Target};
 use weft_model::{Cluster, Endpoints, Kind, Listener, Resource, RouteTable, Secret};
 
 /// All resources by kind and name. Cheap to clone. A resource that did not change is the same `Arc` as before.
@@ -137,11 +137,7 @@ pub(super) fn targets(table: &RouteTable) -> impl Iterator<Item = &str> {
         Action::Forward(forward) => Some(forward),
         Action::Redirect(_) | Action::Respond(_) => None,
     });
-    let targets = forwards.flat_map(|forward| {
-        let backends = forward.backends.iter().map(|backend| &backend.target);
-        backends.chain(forward.mirrors.iter().map(|mirror| &mirror.target))
-    });
-    targets.filter_map(|target| match target {
+    forwards.flat_map(Forward::targets).filter_map(|target| match target {
         Target::Cluster(name) => Some(name.as_str()),
         Target::Invalid { .. } => None,
     })

@@ -2,7 +2,7 @@
 //!
 //! Normal form of matches: a prefix that fits every path (`/` or empty, by elements or not) is [`PathMatch::Any`], other prefixes
 //! by elements have no slash at the end; a `:method` header is in `methods`; a prefix, suffix or part of `""` is `Present`.
-//! Of actions, see [`action`]; of header edits, a name is lower case.
+//! Of actions, see [`action`] and [`backends`]; of header edits, a name is lower case.
 //!
 //! Where a stock Envoy differs from our proxy on the same bytes:
 //! - `ignore_port_in_host_matching` is set unless a domain of the table has a port; then a domain without a
@@ -12,6 +12,7 @@
 //! - With credentials, a CORS `*` for methods or headers is sent as it is, which browsers do not take for a wildcard.
 
 mod action;
+mod backends;
 mod cors;
 mod edits;
 pub(super) mod filters;
@@ -28,8 +29,9 @@ use rds::route::Action as Wire;
 use weft_model::RouteTable;
 use weft_model::route::{Action, PathMatch, Route, VirtualHost};
 
-/// The key of our own metadata, see [`super::ours`].
+/// The keys of our own metadata, see [`super::ours`].
 const RETRY: &str = "retry";
+const BACKENDS: &str = "backends";
 /// Envoy refuses longer bodies of its own unless it is told how long they are.
 const DEFAULT_BODY_BYTES: usize = 4096;
 
@@ -91,6 +93,7 @@ fn our_metadata(route: &Route) -> Vec<ours::Field> {
     let mut fields = parts::origin(&route.origin);
     if let Action::Forward(forward) = &route.action {
         fields.extend(retry::ours(forward).map(|retry| ours::field(RETRY, &retry)));
+        fields.extend(backends::ours(&forward.backends).map(|backends| ours::field(BACKENDS, &backends)));
     }
     fields.extend(filters::ours(route));
     fields
@@ -141,7 +144,8 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
     let matches = matches::decode(required("match", r#match)?).at("match")?;
     let metadata = metadata.as_ref();
     let filters = filters::decode(typed_per_filter_config, metadata)?;
-    let mut action = decode_action(action, &matches.path, ours::read(metadata, RETRY)?)?;
+    let ours = action::Ours { retry: ours::read(metadata, RETRY)?, backends: ours::read(metadata, BACKENDS)? };
+    let mut action = decode_action(action, &matches.path, ours)?;
     if let Action::Forward(forward) = &mut action {
         forward.persistence = filters.persistence;
     }
@@ -162,7 +166,7 @@ fn decode_route(route: rds::Route) -> Decoded<Route> {
     })
 }
 
-fn decode_action(action: Option<Wire>, path: &PathMatch, ours: Option<retry::Ours>) -> Decoded<Action> {
+fn decode_action(action: Option<Wire>, path: &PathMatch, ours: action::Ours) -> Decoded<Action> {
     match required("action", action)? {
         Wire::Route(forward) => Ok(Action::Forward(action::decode_forward(forward, path, ours).at("route")?)),
         Wire::Redirect(redirect) => Ok(Action::Redirect(action::decode_redirect(redirect, path).at("redirect")?)),

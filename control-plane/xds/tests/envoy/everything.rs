@@ -12,7 +12,7 @@ use weft_model::listener::{
 };
 use weft_model::route::{
     Action, Backend, Cors, Forward, HeaderEdits, HeaderMatch, Mirror, OriginMatch, PathMatch, PathRewrite, QueryMatch,
-    Redirect, Respond, Rewrite, Route, RouteMatch, RouteTable, Share, StringMatch, Target, VirtualHost,
+    Redirect, Respond, Rewrite, Route, RouteMatch, RouteTable, Share, StringMatch, Target, UrlChange, VirtualHost,
 };
 use weft_model::{Origin, Resource, Secret};
 use weft_testkit::tls::Certificate;
@@ -170,6 +170,9 @@ fn edge_routes() -> Vec<Route> {
     let regex = PathRewrite::Regex { pattern: "/r/([a-z]+)/x".into(), substitution: r"/\1".into() };
     let edited = HeaderEdits { set: vec![("x-backend".into(), "1".into())], ..Default::default() };
     let valid = Backend { request_headers: edited, ..backend(Target::Cluster(ORDER.into()), 9) };
+    let own_url = |url| Backend { url, ..backend(Target::Cluster(ORDER.into()), 1) };
+    let own_host = Rewrite { host: Some("own.example".into()), path: None };
+    let away = Redirect { status: 302, ..Default::default() };
     let mut routes = vec![
         route("exact", PathMatch::Exact("/exact".into()), rewritten(PathRewrite::Full("/full".into()))),
         route("by-elements", elements("/orders"), rewritten(prefix("/"))),
@@ -177,6 +180,8 @@ fn edge_routes() -> Vec<Route> {
         route("by-characters", PathMatch::Prefix("/chars".into()), rewritten(prefix("/c"))),
         route("by-expression", PathMatch::Regex("/r/[a-z]+/x".into()), rewritten(regex)),
         route("mixture", elements("/mix"), split(vec![valid, invalid()])),
+        route("own-url", elements("/own"), split(vec![own_url(UrlChange::rewrite(own_host))])),
+        route("moving", elements("/moving"), split(vec![own_url(UrlChange::redirect(away))])),
         route("invalid", elements("/invalid"), split(vec![invalid()])),
         route("nobody", elements("/nobody"), split(vec![])),
         route("zero", elements("/zero"), split(vec![backend(Target::Cluster(ORDER.into()), 0)])),
@@ -289,5 +294,5 @@ fn rewritten(path: PathRewrite) -> Action {
 }
 
 fn backend(target: Target, weight: u32) -> Backend {
-    Backend { target, weight, request_headers: Default::default(), response_headers: Default::default() }
+    Backend::new(target, weight)
 }

@@ -64,11 +64,14 @@ async fn paths_are_rewritten(envoy: &Stock, order: &Upstream) {
     }
     assert_eq!(client.get("shop.example", "/limits").await.status, 200);
     assert_eq!(order.last().header("host"), Some("elsewhere"));
+    assert_eq!(client.get("shop.example", "/own").await.status, 200);
+    assert_eq!(order.last().header("host"), Some("own.example"));
 }
 
 async fn refusals_and_answers(envoy: &Stock) {
     let mut client = Client::http1(envoy.listener("edge").await).await;
-    let cases = [("/invalid", 500), ("/nobody", 500), ("/zero", 500), ("/absent", 503), ("/teapot", 418)];
+    let cases =
+        [("/invalid", 500), ("/nobody", 500), ("/moving", 500), ("/zero", 500), ("/absent", 503), ("/teapot", 418)];
     for (path, status) in cases {
         assert_eq!(client.get("shop.example", path).await.status, status, "{path}");
     }

@@ -94,3 +94,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_part_that_is_not_there_is_the_others() {
+    let compile = |host: Option<&str>, path: Option<&str>| {
+        let path = path.map(|path| PathRewrite::Full(path.into()));
+        UrlRewrite::compile(&route::Rewrite { host: host.map(Into::into), path }, &PathMatch::Any).unwrap()
+    };
+    let of_route = compile(Some("route.example"), Some("/route"));
+    for (host, path, expected) in [
+        (None, None, ("route.example", "/route?q")),
+        (Some("own.example"), None, ("own.example", "/route?q")),
+        (None, Some("/own"), ("route.example", "/own?q")),
+        (Some("own.example"), Some("/own"), ("own.example", "/own?q")),
+    ] {
+        let joined = compile(host, path).or(&of_route);
+        assert_eq!(joined.host().unwrap(), expected.0, "{host:?} {path:?}");
+        assert_eq!(joined.path_and_query("/x", Some("q")).as_deref(), Some(expected.1), "{host:?} {path:?}");
+    }
+    let neither = compile(None, None);
+    assert!(neither.host().is_none() && neither.path_and_query("/x", None).is_none());
+}
+
+#[test]
+fn a_host_that_no_header_can_hold_is_refused() {
+    let rewrite = route::Rewrite { host: Some("a\nb".into()), path: None };
+    let error = UrlRewrite::compile(&rewrite, &PathMatch::Any).unwrap_err().to_string();
+    assert_eq!(error, "the rewritten host \"a\nb\" is no header value");
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::time::Duration;
-use weft_model::route::{OriginMatch, PathMatch, PathRewrite, Redirect, StringMatch};
+use weft_model::route::{OriginMatch, PathMatch, PathRewrite, Redirect, Rewrite, StringMatch, UrlChange};
 
 const EDGE: &str = "name: http, port: 80, protocol: HTTP";
 
@@ -141,6 +141,23 @@ fn a_backends_own_edits_are_its_own_and_other_filters_there_are_not_skipped() {
         "backendRefs: [{name: order, port: 8080, filters: [{type: RequestMirror, requestMirror: {backendRef: {name: order, port: 8080}}}]}]",
     );
     assert!(targets(&mirror)[0].contains("cannot mirror yet"), "{:?}", targets(&mirror));
+}
+
+#[test]
+fn a_backends_own_url_is_its_own() {
+    let rewrite = "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /v2}}}";
+    let redirect = "{type: RequestRedirect, requestRedirect: {hostname: b.example}}";
+    let route = one(&format!(
+        "matches: [{{path: {{value: /a}}}}], backendRefs: [{{name: order, port: 8080}}, {{name: order, port: 8080, filters: [{rewrite}]}}, \
+         {{name: order, port: 8080, filters: [{redirect}]}}, {{name: absent, port: 8080, filters: [{redirect}]}}]"
+    ));
+    let urls: Vec<_> = forward(&route).backends.iter().map(|backend| &backend.url).collect();
+    let rewritten = UrlChange::rewrite(Rewrite { host: None, path: Some(PathRewrite::Prefix("/v2".into())) });
+    let away = Redirect { host: Some("b.example".into()), status: 302, ..Redirect::default() };
+    // what is not there does not redirect either: its share gets 500
+    assert_eq!(urls, [&None, &rewritten, &UrlChange::redirect(away), &None]);
+    assert_eq!(forward(&route).rewrite, Rewrite::default());
+    assert_eq!(forward(&route).targets().count(), 3, "nothing is sent to a backend that redirects");
 }
 
 #[test]

@@ -112,10 +112,9 @@ fn forward(
     let namespace = &rule.object.key.namespace;
     let target = |of: &_| destination::target(index, namespace, of, listening);
     let backends = destinations.iter().map(|of| Backend {
-        target: target(&of.destination),
-        weight: of.weight,
         request_headers: edits(&of.headers.request),
         response_headers: edits(&of.headers.response),
+        ..Backend::new(target(&of.destination), of.weight)
     });
     let rewrite = Rewrite {
         host: host(rule, destinations),

@@ -148,9 +148,14 @@ fn check_rule(f: &Fields<'_>, rule: &HttpRule) {
         let message = "a rule that redirects has no backendRefs";
         f.wrong_at(&redirect.place, "filters", message, "remove the backendRefs, or put the redirect in its own rule");
     }
+    let rewrites = rule.filters.iter().any(|filter| matches!(filter.action, HttpFilterAction::Rewrite(_)));
+    let of_backends = || rule.backend_refs.iter().flat_map(|backend| &backend.filters);
+    for redirect in of_backends().filter(is_redirect).filter(|_| rewrites) {
+        let message = "a backend of a rule that has URLRewrite cannot redirect";
+        f.wrong_at(&redirect.place, "filters", message, "put the URLRewrite in the filters of the other backends");
+    }
     let one_prefix = matches!(rule.matches.as_slice(), [HttpMatch { path: HttpPathMatch::Prefix(_), .. }]);
-    let of_backends = rule.backend_refs.iter().flat_map(|backend| &backend.filters);
-    let replacing = rule.filters.iter().chain(of_backends).filter(|filter| filters::replaces_prefix(filter));
+    let replacing = rule.filters.iter().chain(of_backends()).filter(|filter| filters::replaces_prefix(filter));
     for filter in replacing.filter(|_| !one_prefix) {
         let message = "ReplacePrefixMatch needs exactly one match in its rule, and that of type PathPrefix";
         f.wrong_at(&filter.place, "filters", message, "give each prefix a rule of its own");

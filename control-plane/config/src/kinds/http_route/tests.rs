@@ -1,3 +1,5 @@
+mod backends;
+
 use super::*;
 use crate::Body;
 use crate::kinds::SessionKind;

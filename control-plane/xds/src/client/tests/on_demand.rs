@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use weft_model::cluster::Discovery;
 use weft_model::listener::{Binding, ChainMatch, Direction, FilterChain, Handler, HttpHandler};
-use weft_model::route::{Action, Backend, Forward, HeaderEdits, Route, Target, VirtualHost};
+use weft_model::route::{Action, Backend, Forward, Route, Target, VirtualHost};
 use weft_model::{Endpoints, Listener, RouteTable};
 
 /// Remembers whole states.
@@ -81,12 +81,7 @@ fn listener(name: &str) -> Resource {
 }
 
 fn table_to(cluster: &str) -> Resource {
-    let backend = Backend {
-        target: Target::Cluster(cluster.into()),
-        weight: 1,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let backend = Backend::new(Target::Cluster(cluster.into()), 1);
     let route = Route::all("r", Action::Forward(Forward { backends: vec![backend], ..Forward::default() }));
     let host = VirtualHost { name: "h".into(), domains: vec!["*".into()], routes: vec![route] };
     Resource::RouteTable(RouteTable { name: "table".into(), virtual_hosts: vec![host] })

@@ -3,35 +3,28 @@
 //! Normal form: time limits of 0 are `None`; a redirect's status is one of 301, 302, 303, 307, 308 (others become 302) and its port is not 0;
 //! an empty rewritten host is `None`.
 //!
-//! - For retries and the backend timeout, see [`retry`].
-//! - [`Target::Invalid`] is a cluster named `weft.dev/invalid|reason`, which nobody serves, with
-//!   `cluster_not_found_response_code: 500`. Envoy has one such code per route: in a mixture, the share of a
-//!   *valid* backend whose cluster is missing gets 500 as well there, where our proxy says 503.
-//! - Envoy takes no backends that weigh nothing together. They get one more, `weft.dev/none`, of weight 1, so that all is answered 500.
+//! For retries and the backend timeout, see [`retry`]; for backends, see [`backends`].
 
 use super::super::numbers;
 use super::super::parts::{self, At, Decoded, apart, each, refuse, required};
-use super::{edits, hash, retry, rewrite};
+use super::{backends, hash, retry, rewrite};
 use envoy_types::pb::envoy::config::core::v3::{DataSource, RoutingPriority, data_source::Specifier};
 use envoy_types::pb::envoy::config::route::v3 as rds;
 use rds::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use rds::route_action::{
-    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
-    UpgradeConfig, upgrade_config::ConnectConfig,
+    ClusterNotFoundResponseCode, HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy, UpgradeConfig,
+    upgrade_config::ConnectConfig,
 };
-use rds::weighted_cluster::ClusterWeight;
 use std::time::Duration;
 use weft_model::breaker::Priority;
-use weft_model::route::{Backend, Forward, HeaderEdits, Mirror, PathMatch, Redirect, Respond, Rewrite, Share, Target};
+use weft_model::route::{Forward, Mirror, PathMatch, Redirect, Respond, Rewrite, Share};
 
-const INVALID: &str = "weft.dev/invalid|";
-const NONE: &str = "weft.dev/none";
 /// Envoy's, when it is left out.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn encode_forward(forward: &Forward, path: &PathMatch, connect: bool) -> rds::RouteAction {
     let (prefix_rewrite, regex_rewrite) = rewrite::encode(forward.rewrite.path.as_ref(), path).into_parts();
-    let not_found = if is_sound(&forward.backends) {
+    let not_found = if backends::are_sound(&forward.backends) {
         ClusterNotFoundResponseCode::ServiceUnavailable
     } else {
         ClusterNotFoundResponseCode::InternalServerError
@@ -42,7 +35,7 @@ pub(super) fn encode_forward(forward: &Forward, path: &PathMatch, connect: bool)
         ..Default::default()
     });
     rds::RouteAction {
-        cluster_specifier: Some(encode_backends(&forward.backends)),
+        cluster_specifier: Some(backends::encode(&forward.backends)),
         cluster_not_found_response_code: not_found as i32,
         prefix_rewrite,
         regex_rewrite,
@@ -75,51 +68,9 @@ fn encode_priority(priority: Priority) -> RoutingPriority {
     }
 }
 
-fn is_sound(backends: &[Backend]) -> bool {
-    total_weight(backends) > 0 && backends.iter().all(|backend| matches!(backend.target, Target::Cluster(_)))
-}
-
-fn total_weight(backends: &[Backend]) -> u64 {
-    backends.iter().map(|backend| u64::from(backend.weight)).sum()
-}
-
-fn encode_backends(backends: &[Backend]) -> ClusterSpecifier {
-    if let [Backend { target, weight: 1, request_headers, response_headers }] = backends
-        && request_headers.is_empty()
-        && response_headers.is_empty()
-    {
-        return ClusterSpecifier::Cluster(cluster_name(target));
-    }
-    let none = ClusterWeight { name: NONE.into(), weight: parts::number(1), ..Default::default() };
-    let none = (total_weight(backends) == 0).then_some(none);
-    ClusterSpecifier::WeightedClusters(rds::WeightedCluster {
-        clusters: backends.iter().map(encode_backend).chain(none).collect(),
-        ..Default::default()
-    })
-}
-
-fn encode_backend(backend: &Backend) -> ClusterWeight {
-    ClusterWeight {
-        name: cluster_name(&backend.target),
-        weight: parts::number(backend.weight),
-        request_headers_to_add: edits::encode(&backend.request_headers),
-        request_headers_to_remove: backend.request_headers.remove.clone(),
-        response_headers_to_add: edits::encode(&backend.response_headers),
-        response_headers_to_remove: backend.response_headers.remove.clone(),
-        ..Default::default()
-    }
-}
-
-fn cluster_name(target: &Target) -> String {
-    match target {
-        Target::Cluster(name) => name.clone(),
-        Target::Invalid { reason } => format!("{INVALID}{reason}"),
-    }
-}
-
 fn encode_mirror(mirror: &Mirror) -> RequestMirrorPolicy {
     RequestMirrorPolicy {
-        cluster: cluster_name(&mirror.target),
+        cluster: backends::cluster_name(&mirror.target),
         runtime_fraction: if mirror.share == Share::ALL { None } else { numbers::runtime_fraction(mirror.share) },
         disable_shadow_host_suffix_append: true,
         ..Default::default()
@@ -153,12 +104,13 @@ pub(super) fn encode_respond(respond: &Respond) -> rds::DirectResponseAction {
     }
 }
 
-/// `ours` is what our metadata says of retries.
-pub(super) fn decode_forward(
-    action: rds::RouteAction,
-    path: &PathMatch,
-    ours: Option<retry::Ours>,
-) -> Decoded<Forward> {
+/// What our metadata says of a route that forwards.
+pub(super) struct Ours {
+    pub(super) retry: Option<retry::Ours>,
+    pub(super) backends: Option<Vec<backends::Ours>>,
+}
+
+pub(super) fn decode_forward(action: rds::RouteAction, path: &PathMatch, ours: Ours) -> Decoded<Forward> {
     apart!(action => rds::RouteAction {
         read: cluster_specifier, prefix_rewrite, regex_rewrite, host_rewrite_specifier, timeout, idle_timeout,
             max_stream_duration, retry_policy, hedge_policy, priority, hash_policy, request_mirror_policies, upgrade_configs;
@@ -173,9 +125,9 @@ pub(super) fn decode_forward(
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host).filter(|host| !host.is_empty()),
         Some(_) => return refuse("host_rewrite_specifier", "only host_rewrite_literal is supported by this proxy"),
     };
-    let (retry, backend_timeout) = retry::decode(retry_policy, hedge_policy, ours)?;
+    let (retry, backend_timeout) = retry::decode(retry_policy, hedge_policy, ours.retry)?;
     Ok(Forward {
-        backends: decode_backends(required("cluster_specifier", cluster_specifier)?)?,
+        backends: backends::decode(required("cluster_specifier", cluster_specifier)?, ours.backends)?,
         rewrite: Rewrite { host, path: rewrite::decode(prefix_rewrite, regex_rewrite, path)? },
         request_timeout: parts::read_limit("timeout", timeout, Some(DEFAULT_TIMEOUT))?,
         backend_timeout,
@@ -215,55 +167,6 @@ fn read_stream_duration(duration: MaxStreamDuration) -> Decoded<Option<Duration>
     grpc_timeout_header_max.map(|longest| parts::read_duration("grpc_timeout_header_max", longest)).transpose()
 }
 
-fn decode_backends(specifier: ClusterSpecifier) -> Decoded<Vec<Backend>> {
-    match specifier {
-        ClusterSpecifier::Cluster(name) => Ok(vec![Backend {
-            target: target("cluster", name)?,
-            weight: 1,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
-        }]),
-        ClusterSpecifier::WeightedClusters(weighted) => decode_weighted(weighted).at("weighted_clusters"),
-        _ => refuse("cluster_specifier", "only cluster and weighted_clusters are supported by this proxy"),
-    }
-}
-
-fn decode_weighted(weighted: rds::WeightedCluster) -> Decoded<Vec<Backend>> {
-    apart!(weighted => rds::WeightedCluster {
-        read: clusters;
-        ignored: total_weight, runtime_key_prefix;
-        refused: random_value_specifier
-    });
-    each("clusters", clusters.into_iter().filter(|cluster| cluster.name != NONE).collect(), decode_backend)
-}
-
-fn decode_backend(cluster: ClusterWeight) -> Decoded<Backend> {
-    apart!(cluster => ClusterWeight {
-        read: name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-            response_headers_to_remove;
-        ignored: ;
-        refused: cluster_header, metadata_match, typed_per_filter_config, host_rewrite_specifier
-    });
-    Ok(Backend {
-        target: target("name", name)?,
-        weight: weight.map_or(0, |weight| weight.value),
-        request_headers: edits::decode("request_headers_to_add", request_headers_to_add, request_headers_to_remove)?,
-        response_headers: edits::decode(
-            "response_headers_to_add",
-            response_headers_to_add,
-            response_headers_to_remove,
-        )?,
-    })
-}
-
-fn target(field: &str, name: String) -> Decoded<Target> {
-    match name.strip_prefix(INVALID) {
-        Some(reason) => Ok(Target::Invalid { reason: reason.into() }),
-        None if name.is_empty() => refuse(field, "is empty"),
-        None => Ok(Target::Cluster(name)),
-    }
-}
-
 fn decode_mirror(policy: RequestMirrorPolicy) -> Decoded<Mirror> {
     apart!(policy => RequestMirrorPolicy {
         read: cluster, runtime_fraction;
@@ -274,7 +177,7 @@ fn decode_mirror(policy: RequestMirrorPolicy) -> Decoded<Mirror> {
         None => Share::ALL,
         fraction => numbers::read_runtime_fraction("runtime_fraction", fraction)?,
     };
-    Ok(Mirror { target: target("cluster", cluster)?, share })
+    Ok(Mirror { target: backends::target("cluster", cluster)?, share })
 }
 
 pub(super) fn decode_redirect(action: rds::RedirectAction, path: &PathMatch) -> Decoded<Redirect> {

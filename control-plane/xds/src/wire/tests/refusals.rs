@@ -38,7 +38,10 @@ fn listener() -> Resource {
 }
 
 fn table() -> Resource {
-    let route = Route::all("", Action::Forward(Forward::default()));
+    table_of(Route::all("", Action::Forward(Forward::default())))
+}
+
+fn table_of(route: Route) -> Resource {
     let host = VirtualHost { name: "h".into(), domains: vec!["*".into()], routes: vec![route] };
     Resource::RouteTable(RouteTable { name: "t".into(), virtual_hosts: vec![host] })
 }

@@ -95,7 +95,7 @@ fn value() -> impl Strategy<Value = StringMatch> {
 fn action(path: PathMatch) -> impl Strategy<Value = Action> {
     let rewrite = of(path_rewrite(path.clone()));
     let forward = (
-        vec(backend().boxed(), 0..4),
+        vec(backend(path.clone()).boxed(), 0..4),
         of(word()),
         rewrite,
         of(time()),
@@ -113,12 +113,16 @@ fn action(path: PathMatch) -> impl Strategy<Value = Action> {
                 ..others
             })
         });
-    let status = prop_oneof![Just(301), Just(302), Just(303), Just(307), Just(308)];
-    let redirect = (of(word()), of(word()), of(1..=u16::MAX), of(path_rewrite(path)), status)
-        .prop_map(|(scheme, host, port, path, status)| Action::Redirect(Redirect { scheme, host, port, path, status }));
+    let redirect = redirect(path).prop_map(Action::Redirect);
     let respond = (100..600_u16, prop_oneof![text(), "a{4000,5000}"])
         .prop_map(|(status, body)| Action::Respond(Respond { status, body }));
     prop_oneof![4 => forward.boxed(), 2 => redirect.boxed(), 1 => respond]
+}
+
+fn redirect(path: PathMatch) -> impl Strategy<Value = Redirect> {
+    let status = prop_oneof![Just(301), Just(302), Just(303), Just(307), Just(308)];
+    (of(word()), of(word()), of(1..=u16::MAX), of(path_rewrite(path)), status)
+        .prop_map(|(scheme, host, port, path, status)| Redirect { scheme, host, port, path, status })
 }
 
 /// What suits the match, in normal form.
@@ -137,17 +141,18 @@ fn path_rewrite(path: PathMatch) -> BoxedStrategy<PathRewrite> {
     }
 }
 
-fn backend() -> impl Strategy<Value = Backend> {
+fn backend(path: PathMatch) -> impl Strategy<Value = Backend> {
     let weight = prop_oneof![Just(0), Just(1), 0..1_000_000_u32];
     let edits = || prop_oneof![3 => Just(HeaderEdits::default()), 1 => edits().boxed()];
-    (target(), weight, edits().boxed(), edits().boxed()).prop_map(
-        |(target, weight, request_headers, response_headers)| Backend {
-            target,
-            weight,
-            request_headers,
-            response_headers,
-        },
-    )
+    let rewrite = (of(word()), of(path_rewrite(path.clone()))).prop_map(|(host, path)| Rewrite { host, path });
+    let url = prop_oneof![
+        3 => Just(None),
+        1 => rewrite.prop_map(UrlChange::rewrite).boxed(),
+        1 => redirect(path).prop_map(UrlChange::redirect).boxed(),
+    ];
+    (target(), weight, edits(), edits(), url).prop_map(|(target, weight, request_headers, response_headers, url)| {
+        Backend { target, weight, request_headers, response_headers, url }
+    })
 }
 
 fn target() -> impl Strategy<Value = Target> {

@@ -14,12 +14,13 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher:
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::{self as pb, value::Kind};
 use prost::{Message, Name};
+use rds::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 use std::time::Duration;
 use weft_model::breaker::{Thresholds, Trip, TripOn};
 use weft_model::endpoint::Locality;
 use weft_model::outlier::OutlierDetection;
 use weft_model::rate_limit::Mode;
-use weft_model::route::{Action, Route};
+use weft_model::route::{Action, Backend, Forward, Redirect, Route, Target, UrlChange};
 use weft_model::{Cluster, Endpoint, Endpoints, Resource};
 
 fn cluster() -> Resource {
@@ -311,6 +312,35 @@ fn faults_by_header_and_policies_of_a_whole_listener_are_refused() {
         "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config: \
          a policy of envoy.filters.http.fault is supported by this proxy only on a route"
     );
+}
+
+#[test]
+fn our_word_on_backends_has_to_fit_them() {
+    let url = UrlChange::redirect(Redirect { status: 302, ..Redirect::default() });
+    let backends = vec![Backend { url, ..Backend::new(Target::Cluster("a".into()), 1) }];
+    let route = Route::all("", Action::Forward(Forward { backends, ..Forward::default() }));
+    let resource = super::table_of(route);
+    let said = |change: fn(&mut rds::WeightedCluster)| {
+        let said = refusal(resource.clone(), |table: &mut rds::RouteConfiguration| {
+            let specifier = &mut forward(&mut table.virtual_hosts[0].routes[0]).cluster_specifier;
+            let Some(rds::route_action::ClusterSpecifier::WeightedClusters(weighted)) = specifier else {
+                panic!("what has no field needs a cluster with a weight: {specifier:?}")
+            };
+            change(weighted);
+        });
+        said.strip_prefix("virtual_hosts[0].routes[0].route.weighted_clusters.").expect("where they are").to_owned()
+    };
+    assert_eq!(
+        said(|weighted| weighted.clusters[0].name = "a".into()),
+        "clusters[0].name: `a` and our metadata do not agree whether the backend redirects"
+    );
+    let two = said(|weighted| weighted.clusters.push(Default::default()));
+    assert_eq!(two, "clusters: are 2, but our metadata speaks of 1 backends");
+    let host = said(|weighted| {
+        let host = HostRewriteSpecifier::HostRewriteLiteral("b.example".into());
+        weighted.clusters[0].host_rewrite_specifier = Some(host);
+    });
+    assert_eq!(host, "clusters[0].host_rewrite_literal: means nothing for a backend that redirects");
 }
 
 #[test]
