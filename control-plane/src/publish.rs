@@ -1,7 +1,8 @@
 //! From the compiled mesh to each proxy that is connected, and to no other.
 //!
 //! The mesh is compiled once per change. What one node holds is put together when the node connects, and again at each
-//! change for as long as somebody listens; a node whose resources came out the same hears nothing. Invariant: a node
+//! change for as long as somebody listens; a node whose resources came out the same hears nothing. Where only endpoints moved, only those
+//! take the place of what the node had, so that a pod that comes or goes costs little however many follow. Invariant: a node
 //! that subscribes while a new mesh is published gets the new one, at once or right after.
 
 use crate::metrics::Metrics;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use weft_config::World;
 use weft_config::compile::Mesh;
 use weft_model::{Kind, Node};
-use weft_xds::server::{Catalog, ResourceSet};
+use weft_xds::server::{Catalog, Encoded, ResourceSet};
 
 /// The current mesh and who follows it.
 pub(crate) struct Publisher {
@@ -27,7 +28,21 @@ struct State {
     mesh: Arc<Mesh>,
     /// Counts meshes.
     generation: u64,
-    nodes: HashMap<Node, watch::Sender<Arc<ResourceSet>>>,
+    nodes: HashMap<Node, Follower>,
+}
+
+/// Somebody who is given what each mesh means to them.
+#[derive(Clone)]
+struct Follower {
+    set: watch::Sender<Arc<ResourceSet>>,
+    /// Of the mesh that the set comes from; `None` when putting it together failed.
+    generation: Option<u64>,
+}
+
+impl Follower {
+    fn is_there(&self) -> bool {
+        self.set.receiver_count() > 0
+    }
 }
 
 impl Publisher {
@@ -41,24 +56,32 @@ impl Publisher {
     /// Gives every connected node what this mesh means to it. Returns how many nodes got something new.
     pub(crate) fn publish(&self, mesh: Mesh) -> usize {
         let mesh = Arc::new(mesh);
-        let followers: Vec<_> = {
+        let (followers, generation) = {
             let mut state = self.state();
             state.mesh = mesh.clone();
             state.generation += 1;
-            state.nodes.retain(|_, sender| sender.receiver_count() > 0);
-            state.nodes.iter().map(|(node, sender)| (node.clone(), sender.clone())).collect()
+            state.nodes.retain(|_, follower| follower.is_there());
+            let followers = state.nodes.iter().map(|(node, follower)| (node.clone(), follower.clone()));
+            (followers.collect::<Vec<_>>(), state.generation)
         };
-        let changed = followers.iter().filter(|(node, sender)| {
-            let before = sender.borrow().clone();
-            let now = resources(&mesh, node, Some(&before));
-            let news = now.filter(|now| !same(&before, now));
-            let is_news = news.is_some();
-            if let Some(news) = news {
-                sender.send_replace(Arc::new(news));
+        let (mut encoded, mut changed) = (Encoded::default(), 0);
+        for (node, follower) in followers {
+            let before = follower.set.borrow().clone();
+            let follows = follower.generation == Some(generation - 1);
+            let Some(news) = safely(&node, || match mesh.moved_for(&node).filter(|_| follows) {
+                Some(moved) => before.with(moved, &mut encoded),
+                None => Some(resources(&mesh, &node, Some(&before))).filter(|now| !same(&before, now)),
+            }) else {
+                continue;
+            };
+            if let Some(known) = self.state().nodes.get_mut(&node) {
+                known.generation = Some(generation);
             }
-            is_news
-        });
-        let changed = changed.count();
+            if let Some(news) = news {
+                follower.set.send_replace(Arc::new(news));
+                changed += 1;
+            }
+        }
         self.published.send_replace(mesh);
         self.metrics.published(changed);
         changed
@@ -76,15 +99,15 @@ impl Publisher {
 
     /// What a node is given; `None` when it has gone.
     pub(crate) fn now(&self, node: &Node) -> Option<Arc<ResourceSet>> {
-        Some(self.state().nodes.get(node)?.borrow().clone())
+        Some(self.state().nodes.get(node)?.set.borrow().clone())
     }
 
     /// What a node is given, by the node's id.
     pub(crate) fn set_of(&self, id: &str) -> Option<Arc<ResourceSet>> {
         let state = self.state();
         let of_that_id = state.nodes.iter().filter(|(node, _)| node.id() == id);
-        let (_, sender) = of_that_id.max_by_key(|(_, sender)| sender.receiver_count())?;
-        let set = sender.borrow();
+        let (_, follower) = of_that_id.max_by_key(|(_, follower)| follower.set.receiver_count())?;
+        let set = follower.set.borrow();
         Some(set.clone())
     }
 
@@ -107,22 +130,26 @@ impl Catalog for Publisher {
         loop {
             let (mesh, generation, sibling) = {
                 let state = self.state();
-                if let Some(sender) = state.nodes.get(node) {
-                    return sender.subscribe();
+                if let Some(follower) = state.nodes.get(node) {
+                    return follower.set.subscribe();
                 }
                 let sibling = state.nodes.iter().find(|(other, _)| is_sibling(other, node));
-                (state.mesh.clone(), state.generation, sibling.map(|(_, sender)| sender.borrow().clone()))
+                (state.mesh.clone(), state.generation, sibling.map(|(_, follower)| follower.set.borrow().clone()))
             };
-            let set = resources(&mesh, node, sibling.as_deref()).unwrap_or_default();
+            let set = safely(node, || resources(&mesh, node, sibling.as_deref()));
             let mut state = self.state();
             if state.generation != generation {
                 continue;
             }
             // Nodes come and go also while the configuration stays.
-            state.nodes.retain(|_, sender| sender.receiver_count() > 0);
+            state.nodes.retain(|_, follower| follower.is_there());
             return match state.nodes.entry(node.clone()) {
-                Entry::Occupied(known) => known.get().subscribe(),
-                Entry::Vacant(free) => free.insert(watch::channel(Arc::new(set)).0).subscribe(),
+                Entry::Occupied(known) => known.get().set.subscribe(),
+                Entry::Vacant(free) => {
+                    let generation = set.is_some().then_some(generation);
+                    let set = watch::Sender::new(Arc::new(set.unwrap_or_default()));
+                    free.insert(Follower { set, generation }).set.subscribe()
+                }
             };
         }
     }
@@ -141,9 +168,13 @@ fn same(one: &ResourceSet, other: &ResourceSet) -> bool {
     })
 }
 
-/// `None` when putting them together failed inside Weft: the node keeps what it has, and the others move on.
-fn resources(mesh: &Mesh, node: &Node, before: Option<&ResourceSet>) -> Option<ResourceSet> {
-    let built = catch_unwind(AssertUnwindSafe(|| ResourceSet::build(mesh.for_node(node), before)));
+fn resources(mesh: &Mesh, node: &Node, before: Option<&ResourceSet>) -> ResourceSet {
+    ResourceSet::build(mesh.for_node(node), before)
+}
+
+/// `None` when it failed inside Weft: the node keeps what it has, and the others move on.
+fn safely<T>(node: &Node, work: impl FnOnce() -> T) -> Option<T> {
+    let built = catch_unwind(AssertUnwindSafe(work));
     if built.is_err() {
         tracing::error!(
             node = node.id(),

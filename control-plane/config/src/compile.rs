@@ -29,6 +29,7 @@ mod inbound;
 pub(crate) mod index;
 mod layer4;
 mod locality;
+mod moved;
 mod node;
 mod outbound;
 mod policy;
@@ -49,6 +50,7 @@ use crate::{Key, World};
 use difference::Served;
 use gateway::{Plan, RouteOf};
 use index::Index;
+use moved::Moved;
 use outbound::Outbound;
 use redirected::Headless;
 use rules::Compiled;
@@ -77,6 +79,8 @@ pub struct Mesh {
     endpoints: BTreeMap<String, Arc<Endpoints>>,
     /// Who serves the headless Services.
     headless: OnceLock<Headless>,
+    /// Since the mesh that this one came from; `None` when anything may have.
+    moved: Option<Moved>,
 }
 
 /// The sidecars of one namespace. Both are made when the first asks.
@@ -93,17 +97,18 @@ impl Mesh {
         let gateways = Arc::new(gateways(&index));
         let callers = index.namespaces().into_iter().map(|name| (name.to_owned(), Callers::default())).collect();
         let endpoints = endpoints(&index, |_| None);
-        Mesh { index, gateways, callers, elsewhere: Callers::default(), endpoints, headless: OnceLock::new() }
+        let (elsewhere, headless) = (Callers::default(), OnceLock::new());
+        Mesh { index, gateways, callers, elsewhere, endpoints, headless, moved: None }
     }
 
     /// As [`Mesh::compile`], with what this mesh has made already wherever it is the same.
     pub fn next(&self, world: &World) -> Mesh {
         let Some(served) = Served::between(self.index.world(), world) else { return Mesh::compile(world) };
         let index = Index::new(world);
-        let moved = served.services(&index);
+        let moved = served.moved(&self.index, &index);
         let unmoved = |upstream: &Upstream<'_>| {
             let Key { namespace, name, .. } = &upstream.object.key;
-            let is_moved = moved.contains(&(namespace.clone(), name.clone()));
+            let is_moved = moved.services.contains(&(namespace.clone(), name.clone()));
             self.endpoints.get(&upstream.name()).filter(|_| !is_moved).cloned()
         };
         let endpoints = endpoints(&index, unmoved);
@@ -111,8 +116,10 @@ impl Mesh {
             let before = self.callers.get(name);
             (name.to_owned(), before.map_or_else(Callers::default, Callers::next))
         });
-        let (callers, elsewhere) = (callers.collect(), self.elsewhere.next());
-        Mesh { index, gateways: self.gateways.clone(), callers, elsewhere, endpoints, headless: OnceLock::new() }
+        let (callers, elsewhere): (BTreeMap<_, _>, _) = (callers.collect(), self.elsewhere.next());
+        let moved = callers.keys().eq(self.callers.keys()).then_some(moved);
+        let (gateways, headless) = (self.gateways.clone(), OnceLock::new());
+        Mesh { index, gateways, callers, elsewhere, endpoints, headless, moved }
     }
 
     /// Whether any data plane that obeys this mesh would send new requests to that address.
@@ -134,8 +141,8 @@ impl Mesh {
     }
 
     fn for_gateway(&self, node: &Node) -> Vec<Resource> {
-        let Some(plan) = self.gateways.get(&(node.namespace.clone(), node.workload.clone())) else { return Vec::new() };
-        let used: BTreeSet<&str> = plan.tables.iter().flat_map(targets).chain(plan.stream_targets()).collect();
+        let Some(plan) = self.plan(node) else { return Vec::new() };
+        let used = moved::used(plan);
         let reached = upstreams::of_caller(&self.index, &node.namespace);
         let mut resources = Vec::new();
         for upstream in reached.into_iter().filter(|upstream| used.contains(upstream.name().as_str())) {
@@ -148,12 +155,7 @@ impl Mesh {
             }
             resources.push(Resource::Cluster(cluster));
             if upstream.has_endpoints() {
-                let near = locality::endpoints(&self.index, &upstream, node);
-                let endpoints = near.unwrap_or_else(|| match self.endpoints.get(&upstream.name()) {
-                    Some(shared) => Endpoints::clone(shared),
-                    None => upstream.endpoints(&self.index),
-                });
-                resources.push(Resource::Endpoints(endpoints));
+                resources.push(Resource::Endpoints(self.endpoints_for(&upstream, node)));
             }
         }
         resources.extend(plan.listeners(node.address).map(Resource::Listener));
@@ -165,6 +167,10 @@ impl Mesh {
         resources.extend(tables.into_iter().map(Resource::RouteTable));
         resources.extend(plan.secrets.iter().cloned().map(Resource::Secret));
         resources
+    }
+
+    fn plan(&self, node: &Node) -> Option<&Plan> {
+        self.gateways.get(&(node.namespace.clone(), node.workload.clone()))
     }
 
     fn for_sidecar(&self, node: &Node) -> Vec<Resource> {

@@ -17,7 +17,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use set::{ResourceSet, Versioned};
+pub use set::{Encoded, ResourceSet, Versioned};
 pub use status::{KindStatus, NackStatus, NodeStatus, Status};
 
 use crate::MAX_MESSAGE_BYTES;

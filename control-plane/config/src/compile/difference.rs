@@ -5,14 +5,12 @@
 //! rollout as dear as the cluster is large. Whatever else differs, everything is compiled anew.
 
 use super::index::Index;
+use super::moved::{Moved, Name};
 use crate::kinds::EndpointSlice;
 use crate::{Body, Object, World};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// A namespace and a name.
-type Name = (String, String);
 
 /// What differs between two worlds in which only EndpointSlices and Pods do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -61,16 +59,16 @@ impl Served {
         Some(())
     }
 
-    /// The Services whose endpoints may be others now: a Pod tells whose an endpoint is, and where.
-    pub(crate) fn services(mut self, index: &Index) -> BTreeSet<Name> {
+    /// Whose endpoints may be others now: a Pod tells whose an endpoint is, and where.
+    pub(crate) fn moved(mut self, before: &Index, after: &Index) -> Moved {
         if !self.pods.is_empty() {
             let is_of = |slice: &EndpointSlice| {
                 slice.endpoints.iter().any(|endpoint| endpoint.pod.as_ref().is_some_and(|pod| self.pods.contains(pod)))
             };
             let moved: Vec<Name> =
-                index.services_by_slice().filter(|(_, slice)| is_of(slice)).map(|(of, _)| of.clone()).collect();
+                after.services_by_slice().filter(|(_, slice)| is_of(slice)).map(|(of, _)| of.clone()).collect();
             self.services.extend(moved);
         }
-        self.services
+        Moved::new(self.services, self.pods, before, after)
     }
 }

@@ -3,7 +3,7 @@
 use crate::per_kind::PerKind;
 use crate::wire;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use weft_model::listener::{Binding, Direction};
 use weft_model::{Kind, Resource};
@@ -67,6 +67,24 @@ impl ResourceSet {
         set
     }
 
+    /// With these in the place of those of the same kind and name; `None` when all of them are there already. What is encoded on the way is
+    /// remembered, for other nodes that hold the same.
+    pub fn with(&self, resources: Vec<Resource>, encoded: &mut Encoded) -> Option<ResourceSet> {
+        let is_news = |resource: &Resource| {
+            self.get(resource.kind(), resource.name()).is_none_or(|held| held.resource != *resource)
+        };
+        let news: Vec<Resource> = resources.into_iter().filter(is_news).collect();
+        if news.is_empty() {
+            return None;
+        }
+        let mut set = self.clone();
+        for resource in news {
+            let (kind, name) = (resource.kind(), resource.name().to_string());
+            Arc::make_mut(&mut set.kinds[kind]).insert(name, encoded.of(resource));
+        }
+        Some(set)
+    }
+
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Versioned>> {
         self.kinds[kind].get(name)
     }
@@ -87,6 +105,22 @@ impl ResourceSet {
     /// Whether both hold the very same resources of a kind.
     pub(super) fn shares(&self, other: &ResourceSet, kind: Kind) -> bool {
         Arc::ptr_eq(&self.kinds[kind], &other.kinds[kind])
+    }
+}
+
+/// What several nodes hold is encoded once, and held once.
+#[derive(Debug, Default)]
+pub struct Encoded(HashMap<(Kind, String), Vec<Arc<Versioned>>>);
+
+impl Encoded {
+    fn of(&mut self, resource: Resource) -> Arc<Versioned> {
+        let known = self.0.entry((resource.kind(), resource.name().to_string())).or_default();
+        if let Some(same) = known.iter().find(|known| known.resource == resource) {
+            return same.clone();
+        }
+        let versioned = Arc::new(Versioned::new(resource));
+        known.push(versioned.clone());
+        versioned
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rules of a stream, with time as an argument.
 
 use super::session::{Answer, Session};
-use super::set::ResourceSet;
+use super::set::{Encoded, ResourceSet};
 use crate::wire;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::rpc;
@@ -295,6 +295,23 @@ fn a_client_that_subscribes_to_everything_imaginable_is_refused() {
     let names = (0..100_001).map(|i| i.to_string()).collect();
     let request = DeltaDiscoveryRequest { resource_names_subscribe: names, ..ask(Kind::RouteTable, &[]) };
     assert!(session.receive(request).is_err());
+}
+
+#[test]
+fn what_takes_anothers_place_is_encoded_once_for_all_who_hold_it() {
+    let at = |address: &str| {
+        let endpoints = vec![weft_model::Endpoint::at(address.parse().unwrap())];
+        Resource::Endpoints(Endpoints { cluster: "a".into(), endpoints, ..Endpoints::default() })
+    };
+    let first = set(vec![cluster("a"), at("10.0.0.1:80")]);
+    let mut encoded = Encoded::default();
+    assert!(first.with(vec![at("10.0.0.1:80")], &mut encoded).is_none(), "it is there already");
+    let next = [(); 2].map(|()| first.with(vec![at("10.0.0.2:80")], &mut encoded).unwrap());
+    let held = |set: &ResourceSet, kind| set.get(kind, "a").unwrap().clone();
+    assert_eq!(held(&next[0], Kind::Endpoints).resource, at("10.0.0.2:80"));
+    assert!(Arc::ptr_eq(&held(&next[0], Kind::Endpoints), &held(&next[1], Kind::Endpoints)));
+    assert!(Arc::ptr_eq(&held(&first, Kind::Cluster), &held(&next[0], Kind::Cluster)), "all else is the same");
+    assert!(first.shares(&next[0], Kind::Cluster) && !first.shares(&next[0], Kind::Endpoints));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compile::difference::Served;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SERVICES: &str = "\
@@ -62,13 +63,15 @@ fn after(documents: &[String]) -> World {
     world(&documents.collect::<Vec<_>>().join("---\n"))
 }
 
-/// Sidecars of a namespace with rules, of one without, of one that nobody knows; one that serves; a gateway.
+/// Sidecars of a namespace with rules, of one without, of one that nobody knows; one that serves; one that its Pod tells of; a gateway.
 fn nodes() -> Vec<Node> {
     let mut nodes = vec![node(Role::Gateway, "infra", "edge")];
     for (namespace, interception) in [("shop", true), ("shop", false), ("infra", true), ("nowhere", true)] {
         nodes.push(Node { interception, ..node(Role::Sidecar, namespace, "order") });
     }
     nodes.push(Node { address: "10.0.0.1".parse().unwrap(), ..nodes[1].clone() });
+    // one that says nothing of itself is what its Pod says
+    nodes.push(Node { pod: "pod-1".into(), labels: BTreeMap::new(), ..nodes[2].clone() });
     nodes
 }
 
@@ -99,13 +102,29 @@ fn whatever_changes_the_next_mesh_is_as_if_it_were_the_first() {
         after(&first),
     ];
     let mut mesh = Mesh::compile(&World::default());
+    let mut held: Vec<Vec<Resource>> = nodes().iter().map(|node| mesh.for_node(node)).collect();
+    let mut moves = vec![0; nodes().len()];
     for (at, world) in worlds.iter().enumerate() {
         mesh = mesh.next(world);
         let anew = Mesh::compile(world);
-        for node in nodes() {
-            assert_eq!(mesh.for_node(&node), anew.for_node(&node), "change {at}, {node:?}");
+        for ((node, held), moves) in nodes().iter().zip(&mut held).zip(&mut moves) {
+            let all = anew.for_node(node);
+            assert_eq!(mesh.for_node(node), all, "change {at}, {node:?}");
+            // what is said to have moved is all that did
+            if let Some(moved) = mesh.moved_for(node) {
+                *moves += 1;
+                for resource in moved {
+                    let place =
+                        held.iter().position(|held| (held.kind(), held.name()) == (resource.kind(), resource.name()));
+                    held[place.expect("nothing new")] = resource;
+                }
+                assert_eq!(*held, all, "change {at}, {node:?}");
+            }
+            *held = all;
         }
     }
+    // fewer where connections are redirected: a headless Service's endpoints have listeners; and where the node itself comes and goes
+    assert_eq!(moves, [7, 3, 7, 3, 3, 1, 3]);
 }
 
 #[test]
