@@ -59,14 +59,15 @@ async fn edge(upstream: &Upstream) -> (Mesh, SocketAddr, PathBuf) {
     (mesh, address, dir)
 }
 
-/// Waits until the process of this id serves, by its pid file.
-async fn serves(process: &Process, dir: &Path) {
+/// Waits until this process is the one that serves, by its pid file, and does: it says so as it begins to listen.
+async fn serves(process: &Process, dir: &Path, address: SocketAddr) {
     let expected = process.id().to_string();
     let file = dir.join("pid");
-    eventually("the process serves", || async {
+    eventually("the process is the one that serves", || async {
         (std::fs::read_to_string(&file).ok()?.trim() == expected).then_some(())
     })
     .await;
+    eventually("the listener", || async move { tokio::net::TcpStream::connect(address).await.ok() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,14 +75,13 @@ async fn five_hand_overs_under_load_fail_no_request() {
     let upstream = Upstream::answering(Answer::ok("served")).await;
     let (mesh, address, dir) = edge(&upstream).await;
     let mut old = Process::start(mesh.control_plane(), address, &dir, 2, false);
-    serves(&old, &dir).await;
-    eventually("the listener", || async move { tokio::net::TcpStream::connect(address).await.ok() }).await;
+    serves(&old, &dir, address).await;
 
     let load = Load::get(address, "shop.example", "/order", 1000).start().await;
     for workers in [2, 3, 1, 4, 2] {
         load.more(500).await;
         let new = Process::start(mesh.control_plane(), address, &dir, workers, true);
-        serves(&new, &dir).await;
+        serves(&new, &dir, address).await;
         let status = old.ended().await;
         assert!(status.success(), "the old process ends well: {status}");
         old = new;
@@ -98,11 +98,11 @@ async fn a_new_process_takes_over_while_the_control_plane_is_away() {
     let upstream = Upstream::answering(Answer::ok("served")).await;
     let (mut mesh, address, dir) = edge(&upstream).await;
     let mut old = Process::start(mesh.control_plane(), address, &dir, 1, false);
-    serves(&old, &dir).await;
+    serves(&old, &dir, address).await;
     eventually("the last good configuration on disk", || async { dir.join("state.json").exists().then_some(()) }).await;
     mesh.stop_control_plane().await;
     let new = Process::start(mesh.control_plane(), address, &dir, 1, true);
-    serves(&new, &dir).await;
+    serves(&new, &dir, address).await;
     assert!(old.ended().await.success());
     let mut client = RawClient::connect(address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -114,7 +114,7 @@ async fn a_successor_without_configuration_takes_nothing_and_the_old_one_serves_
     let upstream = Upstream::answering(Answer::ok("served")).await;
     let (mesh, address, dir) = edge(&upstream).await;
     let mut old = Process::start(mesh.control_plane(), address, &dir, 1, false);
-    serves(&old, &dir).await;
+    serves(&old, &dir, address).await;
     let state = dir.join("state.json");
     eventually("the last good configuration on disk", || async { std::fs::remove_file(&state).ok() }).await;
     let mut new = Process::start(weft_testkit::nobody(), address, &dir, 1, true);
@@ -137,7 +137,7 @@ async fn upgrade_with_nobody_to_take_over_from_is_a_plain_start() {
     // a process that died without tidying up
     std::fs::write(dir.join("upgrade.sock.owner"), format!("{} 1 2\n", u32::MAX)).expect("ours");
     let mut process = Process::start(mesh.control_plane(), address, &dir, 1, true);
-    serves(&process, &dir).await;
+    serves(&process, &dir, address).await;
     let mut client = RawClient::connect(address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(client.response().await.text(), "served");
