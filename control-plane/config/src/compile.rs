@@ -28,6 +28,7 @@ pub(crate) mod hostname;
 mod inbound;
 pub(crate) mod index;
 mod layer4;
+pub(crate) mod listener_sets;
 mod locality;
 mod moved;
 mod node;

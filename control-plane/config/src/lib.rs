@@ -24,6 +24,7 @@ pub mod status;
 mod tree;
 pub mod validate;
 
+pub use compile::listener_sets::gateways;
 pub use merge::{World, merge};
 pub use object::{Body, Key, KindName, Meta, Object, OwnerReference};
 pub use place::{At, Place};

@@ -3,8 +3,8 @@
 use crate::Place;
 use crate::kinds::{
     BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, Deployment, DestinationRule, EndpointSlice, Gateway,
-    GatewayClass, HttpRoute, Layer4Route, Namespace, Pod, RateLimitPolicy, ReferenceGrant, Secret, Service,
-    VirtualService,
+    GatewayClass, HttpRoute, Layer4Route, ListenerSet, Namespace, Pod, RateLimitPolicy, ReferenceGrant, Secret,
+    Service, VirtualService,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,6 +47,7 @@ pub enum KindName {
     ConfigMap,
     GatewayClass,
     Gateway,
+    ListenerSet,
     HttpRoute,
     GrpcRoute,
     TlsRoute,
@@ -75,6 +76,7 @@ impl KindName {
             KindName::ConfigMap => "ConfigMap",
             KindName::GatewayClass => "GatewayClass",
             KindName::Gateway => "Gateway",
+            KindName::ListenerSet => "ListenerSet",
             KindName::HttpRoute => "HTTPRoute",
             KindName::GrpcRoute => "GRPCRoute",
             KindName::TlsRoute => "TLSRoute",
@@ -102,6 +104,7 @@ impl From<String> for KindName {
             "ConfigMap" => KindName::ConfigMap,
             "GatewayClass" => KindName::GatewayClass,
             "Gateway" => KindName::Gateway,
+            "ListenerSet" => KindName::ListenerSet,
             "HTTPRoute" => KindName::HttpRoute,
             "GRPCRoute" => KindName::GrpcRoute,
             "TLSRoute" => KindName::TlsRoute,
@@ -173,6 +176,7 @@ pub enum Body {
     ConfigMap(ConfigMap),
     GatewayClass(GatewayClass),
     Gateway(Gateway),
+    ListenerSet(ListenerSet),
     HttpRoute(HttpRoute),
     /// As the HTTPRoute that means the same.
     GrpcRoute(HttpRoute),

@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use features::Feature;
-pub use gateways::{GatewayClassStatus, GatewayStatus, ListenerStatus};
+pub use gateways::{GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus};
 pub use policies::{AncestorStatus, PolicyStatus};
 pub use routes::{ParentReference, ParentStatus, RouteStatus};
 
@@ -76,6 +76,7 @@ fn as_word<S: serde::Serializer>(status: &bool, serializer: S) -> Result<S::Ok, 
 pub enum Status {
     GatewayClass(GatewayClassStatus),
     Gateway(GatewayStatus),
+    ListenerSet(ListenerSetStatus),
     Route(RouteStatus),
     Policy(PolicyStatus),
 }
@@ -94,8 +95,12 @@ pub fn statuses(world: &World, facts: &Facts) -> BTreeMap<Key, Status> {
     for (object, gateway) in index.our_gateways() {
         let attached = attached.get(&object.key).unwrap_or(&none);
         let of_gateway = facts.gateways.get(&object.key).cloned().unwrap_or_default();
-        let status = gateways::gateway(&index, object, gateway, attached, &of_gateway);
+        let (status, sets) = gateways::gateway(&index, object, gateway, attached, &of_gateway);
         statuses.insert(object.key.clone(), Status::Gateway(status));
+        statuses.extend(sets.into_iter().map(|(key, status)| (key, Status::ListenerSet(status))));
+    }
+    for (key, status) in gateways::refused_sets(&index) {
+        statuses.insert(key, Status::ListenerSet(status));
     }
     for route in index.attaching() {
         let status = routes::route(&index, &attached, &route);

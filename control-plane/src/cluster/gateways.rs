@@ -2,8 +2,8 @@
 //! budget and its autoscaler.
 //!
 //! All of it is applied server-side under one field manager and belongs to the Gateway, so an edit changes just what it
-//! says, others may own other fields, and what is deleted takes everything along. A listener that comes or goes is
-//! a port of the Service; the pods hear of it over xDS, and no other port notices.
+//! says, others may own other fields, and what is deleted takes everything along. A listener that comes or goes, be it the
+//! Gateway's own or a ListenerSet's, is a port of the Service; the pods hear of it over xDS, and no other port notices.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(crate) fn name(gateway: &str, class: &str) -> String {
     format!("{gateway}-{class}")
 }
 
-/// Everything that runs for a Gateway, in the order in which it is applied.
+/// Everything that runs for a Gateway, in the order in which it is applied. Its listeners are all that it is served with.
 pub(crate) fn parts(owner: &Owner<'_>, gateway: &Gateway, template: &Template) -> Vec<Value> {
     let parts = Parts { owner, gateway, template, name: name(&owner.key.name, &gateway.class_name) };
     vec![parts.account(), parts.deployment(), parts.service(), parts.disruption_budget(), parts.autoscaler()]
@@ -295,6 +295,33 @@ spec:
         for (key, value) in service["selector"].as_object().unwrap() {
             assert_eq!(labels[key], *value, "a label of the author's cannot hide the pods");
         }
+    }
+
+    #[test]
+    fn the_service_has_the_ports_of_listener_sets() {
+        let set = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: more, namespace: mall }
+spec:
+  parentRef: { name: shop }
+  listeners:
+    - { name: a, protocol: HTTP, port: 80, hostname: c.example }
+    - { name: b, protocol: HTTP, port: 8080 }
+";
+        let ports = |allowed: &str| {
+            let text = format!("{}{set}", GATEWAY.replace("  listeners:", &format!("  {allowed}\n  listeners:")));
+            let parsed = weft_config::read("gateway.yaml", &text);
+            assert_eq!(parsed.problems, []);
+            let world = weft_config::merge([("gateway.yaml", &parsed)].into_iter()).0;
+            let (key, gateway) = weft_config::gateways(&world).pop_first().unwrap();
+            let template = Template { image: "weft:7".into(), control_plane: "x:15010".into() };
+            let parts = parts(&Owner { key: &key, uid: "u-1" }, &gateway, &template);
+            let ports = of(&parts, "Service")["spec"]["ports"].as_array().unwrap();
+            ports.iter().map(|port| port["port"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(""), [80, 443]);
+        assert_eq!(ports("allowedListeners: { namespaces: { from: Same } }"), [80, 443, 8080]);
     }
 
     #[test]

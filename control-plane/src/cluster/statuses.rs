@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use weft_config::kinds::Gateway;
 use weft_config::status::{Address, CONTROLLER_NAME, Facts, GatewayFacts, Status, statuses};
-use weft_config::{Body, Key, KindName, World};
+use weft_config::{Key, KindName, World};
 use weft_model::node::Role;
 use weft_xds::server::{NodeStatus, Status as Streams};
 
@@ -51,6 +52,8 @@ pub(crate) struct Writer {
     bundle_version: Option<String>,
     /// How the gateways' data planes stood at the last look.
     standings: BTreeMap<Key, Standing>,
+    /// With the listeners of their ListenerSets, as they were at the last look.
+    gateways: BTreeMap<Key, Gateway>,
     /// What the statuses were computed from.
     last: Option<(Arc<World>, Facts)>,
     statuses: BTreeMap<Key, Status>,
@@ -81,6 +84,7 @@ impl Writer {
             addresses_at: None,
             bundle_version: None,
             standings: BTreeMap::new(),
+            gateways: BTreeMap::new(),
             last: None,
             statuses: BTreeMap::new(),
             written: HashMap::new(),
@@ -137,9 +141,12 @@ impl Writer {
         let now: BTreeMap<Key, Standing> = gateways.map(|key| (key.clone(), Standing::of(nodes, key))).collect();
         let is_new = self.last.as_ref().is_none_or(|(last, _)| !std::ptr::eq(&**last, world));
         let before = std::mem::replace(&mut self.standings, now);
+        let served = if is_new { weft_config::gateways(world) } else { std::mem::take(&mut self.gateways) };
         let gateways = self.standings.iter().map(|(key, now)| {
             let was_told = self.last.as_ref().is_some_and(|(last, facts)| {
                 let is_same = last.objects.get(key) == world.objects.get(key);
+                // with a ListenerSet's listener it is another one
+                let is_same = is_same && (!is_new || self.gateways.get(key) == served.get(key));
                 is_same && facts.gateways.get(key).is_some_and(|facts| facts.acknowledged)
             });
             let before = before.get(key).copied().filter(|_| !is_new);
@@ -147,7 +154,9 @@ impl Writer {
             let addresses = self.addresses.get(key).cloned().unwrap_or_default();
             (key.clone(), GatewayFacts { addresses, acknowledged })
         });
-        Facts { gateways: gateways.collect(), bundle_version: self.bundle_version.clone() }
+        let facts = Facts { gateways: gateways.collect(), bundle_version: self.bundle_version.clone() };
+        self.gateways = served;
+        facts
     }
 
     async fn ask_addresses(&mut self) {
@@ -178,7 +187,7 @@ impl Writer {
         for key in ours.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             let Some(object) = world.objects.get(&key) else { continue };
             // without a uid it is of a file, and nobody could own what runs for it
-            let (Body::Gateway(gateway), Some(uid)) = (&object.body, &object.meta.uid) else { continue };
+            let (Some(gateway), Some(uid)) = (self.gateways.get(&key), &object.meta.uid) else { continue };
             let parts = gateways::parts(&Owner { key: &key, uid }, gateway, &self.template);
             let known = self.applied.get(&key);
             if known.is_some_and(|(before, at)| *before == parts && at.elapsed() < RESYNC) {

@@ -11,6 +11,7 @@ mod http_route;
 mod http_route_backend;
 mod http_route_extended;
 mod kit;
+mod listener_sets;
 mod mesh;
 mod policies;
 mod streams;

@@ -2,12 +2,13 @@
 
 use super::plan::{Gateway, Id, Listener, Plan, Route};
 use std::net::IpAddr;
+use weft_config::KindName;
 
 /// Lines for the screen: a comment and a command each, or an empty list when no door is open.
 pub(crate) fn what_to_try(plan: &Plan, bind: IpAddr) -> Vec<String> {
     let doors: Vec<(&Id, &Gateway)> = plan.gateways.iter().collect();
-    for (id, gateway) in &doors {
-        if let Some(door) = gateway.listeners.iter().find(|l| !l.tls && is_shop(plan, id, l)) {
+    for (_, gateway) in &doors {
+        if let Some(door) = gateway.listeners.iter().find(|l| !l.tls && is_shop(plan, l)) {
             return shop(&url(door, bind, None));
         }
     }
@@ -15,11 +16,11 @@ pub(crate) fn what_to_try(plan: &Plan, bind: IpAddr) -> Vec<String> {
 }
 
 /// Whether the shop's own paths are open behind this listener.
-fn is_shop(plan: &Plan, gateway: &Id, listener: &Listener) -> bool {
+fn is_shop(plan: &Plan, listener: &Listener) -> bool {
     let paths: Vec<&str> = plan
         .routes
         .iter()
-        .filter(|r| r.gateway == *gateway && attaches(r, listener) && r.hostnames.is_empty())
+        .filter(|r| attaches(r, listener) && r.hostnames.is_empty())
         .flat_map(|r| r.paths.iter().map(|(path, _)| path.as_str()))
         .collect();
     ["/orders", "/inventories", "/deliveries", "/mypages"].iter().all(|wanted| paths.contains(wanted))
@@ -44,10 +45,14 @@ fn shop(url: &str) -> Vec<String> {
 fn routes(plan: &Plan, id: &Id, gateway: &Gateway, bind: IpAddr) -> Vec<String> {
     let mut lines = Vec::new();
     for listener in &gateway.listeners {
-        let mine: Vec<&Route> = plan.routes.iter().filter(|r| r.gateway == *id && attaches(r, listener)).collect();
+        let mine: Vec<&Route> = plan.routes.iter().filter(|r| attaches(r, listener)).collect();
         let scheme = if listener.tls { "https" } else { "http" };
         let host = listener.hostname.as_deref().map(|h| format!(", {h}")).unwrap_or_default();
-        lines.push(format!("# gateway {id}, listener {} ({scheme}{host})", listener.name));
+        let of = match listener.owner.kind {
+            KindName::ListenerSet => format!(" of {}", listener.owner),
+            _ => String::new(),
+        };
+        lines.push(format!("# gateway {id}, listener {}{of} ({scheme}{host})", listener.name));
         if mine.is_empty() {
             lines.push(format!("curl -i {}/", url(listener, bind, None)));
         }
@@ -64,9 +69,9 @@ fn routes(plan: &Plan, id: &Id, gateway: &Gateway, bind: IpAddr) -> Vec<String> 
     lines
 }
 
-/// Which listener a route is for: all, unless it names one.
+/// Which listener a route is for: all of its parent, unless it names one.
 fn attaches(route: &Route, listener: &Listener) -> bool {
-    route.section.as_ref().is_none_or(|section| *section == listener.name)
+    route.parent == listener.owner && route.section.as_ref().is_none_or(|section| *section == listener.name)
 }
 
 /// TLS needs the name in its handshake, so curl is told where to find it; plain HTTP needs only the header.
@@ -100,11 +105,17 @@ fn url(listener: &Listener, bind: IpAddr, name: Option<&str>) -> String {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use weft_config::Key;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn listener(name: &str, port: u16, tls: bool, hostname: Option<&str>) -> Listener {
-        Listener { name: name.into(), port, tls, hostname: hostname.map(str::to_owned), place: "g.yaml:1".into() }
+        let (name, hostname) = (name.into(), hostname.map(str::to_owned));
+        Listener { name, port, tls, hostname, owner: door(), place: "g.yaml:1".into() }
+    }
+
+    fn door() -> Key {
+        Key::new(KindName::Gateway, "default", "door")
     }
 
     fn plan(listeners: Vec<Listener>, routes: Vec<Route>) -> Plan {
@@ -114,11 +125,27 @@ mod tests {
 
     fn route(section: Option<&str>, hostnames: &[&str], paths: &[(&str, &str)]) -> Route {
         Route {
-            gateway: Id::new("default", "door"),
+            parent: door(),
             section: section.map(str::to_owned),
             hostnames: hostnames.iter().map(|h| (*h).to_owned()).collect(),
             paths: paths.iter().map(|(p, w)| ((*p).to_owned(), (*w).to_owned())).collect(),
         }
+    }
+
+    #[test]
+    fn a_listener_sets_routes_are_tried_at_its_own_listeners() {
+        let set = Key::new(KindName::ListenerSet, "team", "more");
+        let own = listener("web", 8081, false, None);
+        let theirs = Listener { owner: set.clone(), ..listener("web", 8082, false, None) };
+        let routes =
+            vec![route(Some("web"), &[], &[("/a", "/a")]), Route { parent: set, ..route(None, &[], &[("/b", "/b")]) }];
+        let wanted = [
+            "# gateway door, listener web (http)",
+            "curl -i 'http://localhost:8081/a'",
+            "# gateway door, listener web of ListenerSet team/more (http)",
+            "curl -i 'http://localhost:8082/b'",
+        ];
+        assert_eq!(what_to_try(&plan(vec![own, theirs], routes), HERE), wanted);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::probe::Probe;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use weft_config::Key;
 
 /// The name of something that lives in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
     pub(crate) tls: bool,
     pub(crate) hostname: Option<String>,
+    /// The Gateway or ListenerSet that says so.
+    pub(crate) owner: Key,
     /// `file:line` where it was written.
     pub(crate) place: String,
 }
@@ -113,7 +116,8 @@ pub(crate) struct Listener {
 /// As much of an HTTPRoute as it takes to suggest a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) gateway: Id,
+    /// A Gateway or a ListenerSet.
+    pub(crate) parent: Key,
     pub(crate) section: Option<String>,
     pub(crate) hostnames: Vec<String>,
     /// Of each match: a path that it would take, and how it was written.

@@ -18,6 +18,7 @@ fn a_team_runs_the_shop_in_a_cluster() {
         orders_flow(&kit).await;
         statuses_say_so(&kit).await;
         routes_are_edited_live(&kit).await;
+        a_listener_set_adds_a_door(&kit).await;
         limits_and_rules_are_edited_live(&kit).await;
         rolling_restarts_lose_nothing(&kit).await;
         readiness_is_what_keeps_a_rollout_whole(&kit).await;
@@ -117,6 +118,68 @@ async fn routes_are_edited_live(kit: &Kit) {
         kit.ask("GET", "/canary", None).await.is_ok_and(|reply| reply.status == 404 && !reply.body.contains("order"))
     })
     .await;
+}
+
+const DOOR: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: more, namespace: mall }
+spec:
+  parentRef: { name: shop }
+  listeners: [{ name: web, protocol: HTTP, port: 8081 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: behind, namespace: mall }
+spec:
+  parentRefs: [{ kind: ListenerSet, name: more }]
+  rules:
+    - backendRefs: [{ name: order, port: 8080 }]
+";
+
+async fn a_listener_set_adds_a_door(kit: &Kit) {
+    let gateway = "gateway.gateway.networking.k8s.io/shop";
+    let condition = |object: &Value, list: &str, kind: &str| {
+        let conditions = object.pointer(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+        format!("{} {}", found["status"].as_str().unwrap_or_default(), found["reason"].as_str().unwrap_or_default())
+    };
+    let ports = async || {
+        let service = kit.get("service/shop-weft", "mall").await;
+        let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        ports.iter().filter_map(|port| port["port"].as_u64()).collect::<Vec<_>>()
+    };
+    kit.apply(DOOR).await;
+    kit.until("it is not let in", async || {
+        condition(&kit.get("listenerset/more", "mall").await, "/status/conditions", "Accepted") == "False NotAllowed"
+    })
+    .await;
+    assert_eq!(ports().await, [8080]);
+    let allowed = |from: &str| json!({ "spec": { "allowedListeners": { "namespaces": { "from": from } } } });
+    kit.patch(gateway, "mall", &allowed("Same")).await;
+    kit.until("it is programmed", async || {
+        let set = kit.get("listenerset/more", "mall").await;
+        condition(&set, "/status/conditions", "Programmed") == "True Programmed"
+            && condition(&set, "/status/listeners/0/conditions", "Programmed") == "True Programmed"
+            && set["status"]["listeners"][0]["attachedRoutes"] == 1
+    })
+    .await;
+    assert_eq!(ports().await, [8080, 8081]);
+    assert!(kit.gateway_config().await.contains("8081"), "what is programmed is at the data plane");
+    kit.until("the others say so", async || {
+        let route = kit.get("httproute/behind", "mall").await;
+        kit.get(gateway, "mall").await["status"]["attachedListenerSets"] == 1
+            && condition(&route, "/status/parents/0/conditions", "Accepted") == "True Accepted"
+    })
+    .await;
+    kit.delete("httproute/behind", "mall").await;
+    kit.delete("listenerset/more", "mall").await;
+    kit.until("the door is gone", async || {
+        let gone = kit.get(gateway, "mall").await["status"]["attachedListenerSets"] == 0;
+        gone && ports().await == [8080]
+    })
+    .await;
+    kit.patch(gateway, "mall", &allowed("None")).await;
 }
 
 async fn limits_and_rules_are_edited_live(kit: &Kit) {

@@ -4,10 +4,11 @@
 use super::gateway::Attached;
 use super::hostname::intersect;
 use super::index::{Class, Index};
+use super::listener_sets;
 use crate::kinds::{
     FromNamespaces, Gateway, GatewayListener, Hostname, HttpRoute, Layer4Route, ListenerProtocol, ParentRef, TlsMode,
 };
-use crate::{At, KindName, Object};
+use crate::{At, Key, KindName, Object};
 use std::fmt;
 
 /// A route of any kind, as far as attaching goes.
@@ -30,6 +31,7 @@ impl<'i> Attaching<'i> {
 
 /// What a parentRef means.
 pub(crate) enum Parent<'i> {
+    /// Its own listeners, or those of the ListenerSet that is named; see [`listeners`].
     Gateway(&'i Object, &'i Gateway),
     /// The mesh: every caller of this Service.
     Service(&'i Object),
@@ -48,11 +50,17 @@ pub(crate) enum Refusal {
     },
     /// The Gateway is another controller's: none of our business.
     Foreign,
+    /// The ListenerSet is not attached itself.
+    NotAttached {
+        refusal: listener_sets::Refusal,
+    },
     NoSection {
+        kind: &'static str,
         section: String,
         sections: Vec<String>,
     },
     NoPort {
+        kind: &'static str,
         port: u16,
         ports: Vec<u16>,
     },
@@ -92,15 +100,16 @@ impl fmt::Display for Refusal {
         let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         match self {
             Refusal::UnknownKind { kind } => {
-                write!(f, "a parent of kind {kind} is not known; write Gateway or Service")
+                write!(f, "a parent of kind {kind} is not known; write Gateway, ListenerSet or Service")
             }
             Refusal::NoParent { kind, namespace, name } => write!(f, "there is no {kind} {namespace}/{name}"),
             Refusal::Foreign => f.write_str("the Gateway is served by another controller"),
-            Refusal::NoSection { section, sections } => {
-                write!(f, "the Gateway has no listener \"{section}\"; it has {}", sections.join(", "))
+            Refusal::NotAttached { refusal } => write!(f, "the ListenerSet is not attached: {refusal}"),
+            Refusal::NoSection { kind, section, sections } => {
+                write!(f, "the {kind} has no listener \"{section}\"; it has {}", sections.join(", "))
             }
-            Refusal::NoPort { port, ports } => {
-                write!(f, "the Gateway has no listener on port {port}; it has {}", list(ports))
+            Refusal::NoPort { kind, port, ports } => {
+                write!(f, "the {kind} has no listener on port {port}; it has {}", list(ports))
             }
             Refusal::KindNotAllowed { kind } => write!(f, "the listener's allowedRoutes.kinds has no {kind}"),
             Refusal::NamespaceNotAllowed { listeners } => write!(
@@ -144,6 +153,14 @@ pub(crate) fn parent<'i>(index: &'i Index, route: &Object, reference: &ParentRef
             match index.class(&gateway.class_name) {
                 Class::Theirs(_) => Err(Refusal::Foreign),
                 Class::Ours | Class::Unknown => Ok(Parent::Gateway(object, gateway)),
+            }
+        }
+        ("gateway.networking.k8s.io", "ListenerSet") => {
+            let (object, set) = index.listener_set(namespace, &reference.name).ok_or_else(|| missing("ListenerSet"))?;
+            match listener_sets::parent(index, object, set) {
+                Ok((gateway_object, gateway)) => Ok(Parent::Gateway(gateway_object, gateway)),
+                Err(listener_sets::Refusal::Foreign) => Err(Refusal::Foreign),
+                Err(refusal) => Err(Refusal::NotAttached { refusal }),
             }
         }
         ("" | "core", "Service") => {
@@ -196,26 +213,37 @@ pub(crate) fn attachment<'i>(
     }
 }
 
-/// The listeners, by their place in the Gateway, that a route attaches to by one parentRef.
+/// The ListenerSet that a parentRef names.
+fn set_of(route: &Object, reference: &ParentRef) -> Option<Key> {
+    let namespace = reference.namespace.as_ref().unwrap_or(&route.key.namespace);
+    let is_set = reference.kind == "ListenerSet";
+    is_set.then(|| Key::new(KindName::ListenerSet, namespace, &reference.name))
+}
+
+/// The listeners, by their place in the Gateway, that a route attaches to by one parentRef: the Gateway's own, or those of
+/// the ListenerSet that it names, and never those of both.
 pub(crate) fn listeners(
     index: &Index,
     (gateway_object, gateway): (&Object, &Gateway),
     route: &Attaching<'_>,
     reference: &ParentRef,
 ) -> Result<Vec<usize>, Refusal> {
-    let mut left: Vec<usize> = (0..gateway.listeners.len()).collect();
+    let set = set_of(route.object, reference);
+    let of = if set.is_some() { "ListenerSet" } else { "Gateway" };
+    let all: Vec<usize> = (0..gateway.listeners.len()).filter(|at| gateway.listeners[*at].set == set).collect();
+    let mut left = all.clone();
     if let Some(section) = &reference.section_name {
         left.retain(|at| gateway.listeners[*at].name == *section);
         if left.is_empty() {
-            let sections = gateway.listeners.iter().map(|listener| listener.name.clone()).collect();
-            return Err(Refusal::NoSection { section: section.clone(), sections });
+            let sections = all.iter().map(|at| gateway.listeners[*at].name.clone()).collect();
+            return Err(Refusal::NoSection { kind: of, section: section.clone(), sections });
         }
     }
     if let Some(port) = reference.port {
         left.retain(|at| gateway.listeners[*at].port == port);
         if left.is_empty() {
-            let ports = gateway.listeners.iter().map(|listener| listener.port).collect();
-            return Err(Refusal::NoPort { port, ports });
+            let ports = all.iter().map(|at| gateway.listeners[*at].port).collect();
+            return Err(Refusal::NoPort { kind: of, port, ports });
         }
     }
     let kind = &route.object.key.kind;
@@ -225,7 +253,7 @@ pub(crate) fn listeners(
         .map_err(|_| Refusal::KindNotAllowed { kind: kind.clone() })?;
     let names = |refused: &[usize]| refused.iter().map(|at| gateway.listeners[*at].name.clone()).collect();
     keep(&mut left, |at| {
-        allows_namespace(index, &gateway_object.key.namespace, &gateway.listeners[at], &route.object.key.namespace)
+        allows_namespace(index, &gateway_object.key, &gateway.listeners[at], &route.object.key.namespace)
     })
     .map_err(|refused| Refusal::NamespaceNotAllowed { listeners: names(&refused) })?;
     keep(&mut left, |at| !domains(&gateway.listeners[at], route.hostnames).is_empty())
@@ -280,13 +308,13 @@ fn allows_kind(listener: &GatewayListener, wanted: &KindName) -> bool {
 
 pub(crate) fn allows_namespace(
     index: &Index,
-    gateway_namespace: &str,
+    gateway: &Key,
     listener: &GatewayListener,
     route_namespace: &str,
 ) -> bool {
     match &listener.allowed_routes.namespaces {
         FromNamespaces::All => true,
-        FromNamespaces::Same => gateway_namespace == route_namespace,
+        FromNamespaces::Same => listener.owner(gateway).namespace == route_namespace,
         FromNamespaces::None => false,
         FromNamespaces::Selector(selector) => selector.matches(&index.namespace_labels(route_namespace)),
     }

@@ -1,6 +1,7 @@
 //! What a listener's certificateRef comes to.
 
 use super::index::{Index, Reference};
+use crate::Key;
 use crate::kinds::{CertificateRef, GatewayListener, TlsPair};
 use std::fmt;
 use weft_model::Secret;
@@ -9,7 +10,7 @@ use weft_model::Secret;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownKind { kind: String },
-    NotGranted { from_namespace: String, namespace: String, name: String },
+    NotGranted { from_kind: String, from_namespace: String, namespace: String, name: String },
     NoSecret { namespace: String, name: String },
     NoPair { namespace: String, name: String },
 }
@@ -18,9 +19,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::UnknownKind { kind } => write!(f, "a certificate of kind {kind} is not known; write a Secret"),
-            Refusal::NotGranted { from_namespace, namespace, name } => write!(
+            Refusal::NotGranted { from_kind, from_namespace, namespace, name } => write!(
                 f,
-                "namespace {namespace} does not grant Gateways of {from_namespace} its Secret {name} (no ReferenceGrant)"
+                "namespace {namespace} does not grant {from_kind}s of {from_namespace} its Secret {name} (no ReferenceGrant)"
             ),
             Refusal::NoSecret { namespace, name } => write!(f, "there is no Secret {namespace}/{name}"),
             Refusal::NoPair { namespace, name } => {
@@ -30,24 +31,22 @@ impl fmt::Display for Refusal {
     }
 }
 
-pub(crate) fn resolve<'i>(
-    index: &'i Index,
-    gateway_namespace: &str,
-    reference: &CertificateRef,
-) -> Result<&'i TlsPair, Refusal> {
+/// `from`: the Gateway or ListenerSet that refers to it.
+pub(crate) fn resolve<'i>(index: &'i Index, from: &Key, reference: &CertificateRef) -> Result<&'i TlsPair, Refusal> {
     if !(matches!(reference.group.as_str(), "" | "core") && reference.kind == "Secret") {
         return Err(Refusal::UnknownKind { kind: reference.kind.clone() });
     }
-    let (namespace, name) = full_name(gateway_namespace, reference);
+    let (namespace, name) = full_name(from, reference);
     let crossing = Reference {
-        from_kind: "Gateway",
-        from_namespace: gateway_namespace,
+        from_kind: from.kind.as_str(),
+        from_namespace: &from.namespace,
         to_kind: "Secret",
         to_namespace: &namespace,
         to_name: &name,
     };
     if !index.is_granted(&crossing) {
-        return Err(Refusal::NotGranted { from_namespace: gateway_namespace.to_owned(), namespace, name });
+        let (from_kind, from_namespace) = (from.kind.as_str().to_owned(), from.namespace.clone());
+        return Err(Refusal::NotGranted { from_kind, from_namespace, namespace, name });
     }
     match index.secret(&namespace, &name) {
         None => Err(Refusal::NoSecret { namespace, name }),
@@ -55,16 +54,16 @@ pub(crate) fn resolve<'i>(
     }
 }
 
-/// Those of a listener that are to be had, as a data plane gets them.
-pub(crate) fn secrets(index: &Index, gateway_namespace: &str, listener: &GatewayListener) -> Vec<Secret> {
+/// Those of a Gateway's listener that are to be had, as a data plane gets them.
+pub(crate) fn secrets(index: &Index, gateway: &Key, listener: &GatewayListener) -> Vec<Secret> {
     let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-    references.filter_map(|reference| secret(index, gateway_namespace, reference).ok()).collect()
+    references.filter_map(|reference| secret(index, listener.owner(gateway), reference).ok()).collect()
 }
 
 /// The certificate as a data plane gets it.
-pub(crate) fn secret(index: &Index, gateway_namespace: &str, reference: &CertificateRef) -> Result<Secret, Refusal> {
-    let pair = resolve(index, gateway_namespace, reference)?;
-    let (namespace, name) = full_name(gateway_namespace, reference);
+pub(crate) fn secret(index: &Index, from: &Key, reference: &CertificateRef) -> Result<Secret, Refusal> {
+    let pair = resolve(index, from, reference)?;
+    let (namespace, name) = full_name(from, reference);
     Ok(Secret {
         name: format!("kubernetes://{namespace}/{name}"),
         certificate_chain: pair.certificate_chain.clone(),
@@ -72,6 +71,6 @@ pub(crate) fn secret(index: &Index, gateway_namespace: &str, reference: &Certifi
     })
 }
 
-fn full_name(gateway_namespace: &str, reference: &CertificateRef) -> (String, String) {
-    (reference.namespace.as_deref().unwrap_or(gateway_namespace).to_owned(), reference.name.clone())
+fn full_name(from: &Key, reference: &CertificateRef) -> (String, String) {
+    (reference.namespace.as_ref().unwrap_or(&from.namespace).clone(), reference.name.clone())
 }

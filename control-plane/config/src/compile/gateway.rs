@@ -6,8 +6,11 @@
 //! TLS handshake, so it has a filter chain and a table of its own; a request for a host of another listener has come over the
 //! wrong connection there, and is told so (421).
 //!
+//! Listeners of ListenerSets are the Gateway's like its own (`listener_sets`), but for what they refer to and what refers to them.
+//!
 //! VirtualServices that name the Gateway come after the HTTPRoutes of a domain: where both claim it, what no HTTPRoute's rule
-//! fits is theirs. They need no listener's `sectionName`, but its `allowedRoutes.namespaces` must let them in.
+//! fits is theirs. They need no listener's `sectionName`, but it must be the Gateway's own, and its `allowedRoutes.namespaces` must
+//! let them in.
 
 use super::affinity::Affinities;
 use super::attach::{self, listener_hostname};
@@ -145,7 +148,7 @@ pub(crate) fn plan(
     let key = &object.key;
     plan.affinities = Affinities::new(index, &key.namespace);
     let shown = gateway.client_certificate.as_ref();
-    if let Some(Ok(secret)) = shown.map(|reference| certificate::secret(index, &key.namespace, reference)) {
+    if let Some(Ok(secret)) = shown.map(|reference| certificate::secret(index, key, reference)) {
         plan.client_certificate = Some(secret.name.clone());
         plan.secrets.push(secret);
     }
@@ -159,7 +162,7 @@ pub(crate) fn plan(
             .filter(|(_, listener)| attach::is_http(listener))
             .map(|(at, listener)| Site {
                 listener,
-                rate_limits: rate_limits::of_listener(index, key, &listener.name),
+                rate_limits: rate_limits::of_listener(index, key, listener),
                 routes: attached.iter().filter(|(of, _)| of == at).filter_map(|(_, key)| routes.get(key)).collect(),
                 virtual_services: of_virtual_services(index, key, listener, bound, &plan.affinities),
             })
@@ -221,8 +224,8 @@ pub(crate) fn is_served(listener: &GatewayListener) -> bool {
     family(&listener.protocol).is_some()
 }
 
-/// The listeners that are served. Where protocols that cannot share a port do, the first one's has it; of two TLS listeners of
-/// the same host name, the first.
+/// The listeners that are served. Where protocols that cannot share a port do, the first one's has it; of two listeners of the
+/// same host name, the first.
 pub(crate) fn by_port(gateway: &Gateway) -> BTreeMap<u16, Vec<(usize, &GatewayListener)>> {
     let mut ports: BTreeMap<u16, Vec<(usize, &GatewayListener)>> = BTreeMap::new();
     for (at, listener) in gateway.listeners.iter().enumerate().filter(|(_, listener)| is_served(listener)) {
@@ -261,7 +264,7 @@ fn of_virtual_services(
         affinities,
     };
     let let_in = |merged: &&&Merged<'_>| {
-        attach::allows_namespace(index, &gateway.namespace, listener, &merged.object.key.namespace)
+        listener.set.is_none() && attach::allows_namespace(index, gateway, listener, &merged.object.key.namespace)
     };
     let bound: Vec<&Merged<'_>> = bound.iter().filter(let_in).copied().collect();
     virtual_services::of_listener(index, &bound, listener_hostname(listener), &listening)
@@ -279,11 +282,11 @@ fn https_chains(
     let mut chains = Vec::new();
     for site in sites {
         let listener = site.listener;
-        let secrets = certificate::secrets(index, &gateway.namespace, listener);
+        let secrets = certificate::secrets(index, gateway, listener);
         if secrets.is_empty() {
             continue; // nothing to show to a caller; checking says why
         }
-        let table_name = format!("{name}|{}", listener.name);
+        let table_name = format!("{name}|{}", listener.full_name());
         let mut table = table(&table_name, std::slice::from_ref(site), port);
         table.virtual_hosts.extend(misdirected(listener, port));
         plan.tables.push(table);
@@ -297,7 +300,7 @@ fn https_chains(
             alpn: vec!["h2".into(), "http/1.1".into()],
             clients: clients.cloned(),
         };
-        chains.push(chain(&listener.name, matches, Some(tls), &table_name));
+        chains.push(chain(&listener.full_name(), matches, Some(tls), &table_name));
         plan.secrets.extend(secrets);
     }
     chains

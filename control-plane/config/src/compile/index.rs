@@ -2,10 +2,11 @@
 //! namespace is labelled, which references are granted.
 
 use super::attach::Attaching;
+use super::listener_sets;
 use super::traffic::Rules;
 use crate::kinds::{
     BackendTarget, BackendTlsPolicy, BackendTrafficPolicy, ConfigMap, DestinationRule, EndpointSlice, Gateway,
-    GatewayClass, HttpRoute, Labels, Layer4Route, RateLimitPolicy, Secret, Service, VirtualService,
+    GatewayClass, HttpRoute, Labels, Layer4Route, ListenerSet, RateLimitPolicy, Secret, Service, VirtualService,
 };
 use crate::{Body, Key, KindName, Object, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,8 @@ pub(crate) struct Index {
     slices: BTreeMap<(String, String), Vec<Arc<Object>>>,
     grants: Vec<Arc<Object>>,
     pub(crate) rules: Rules,
+    /// The Gateways that have listeners of ListenerSets, with these.
+    joined: BTreeMap<Key, Gateway>,
 }
 
 /// What is referred to, and by whom, across namespaces.
@@ -47,6 +50,7 @@ impl Index {
             slices: BTreeMap::new(),
             grants: Vec::new(),
             rules: Rules::new(world.objects.values()),
+            joined: BTreeMap::new(),
         };
         for object in world.objects.values() {
             match &object.body {
@@ -60,6 +64,7 @@ impl Index {
                 _ => {}
             }
         }
+        index.joined = listener_sets::joined(&index);
         index
     }
 
@@ -150,13 +155,29 @@ impl Index {
     }
 
     pub(crate) fn gateway(&self, namespace: &str, name: &str) -> Option<(&Object, &Gateway)> {
-        let object = self.get(KindName::Gateway, namespace, name)?;
-        if let Body::Gateway(gateway) = &object.body { Some((object, gateway)) } else { None }
+        self.whole(self.get(KindName::Gateway, namespace, name)?)
     }
 
     pub(crate) fn gateways(&self) -> impl Iterator<Item = (&Object, &Gateway)> {
-        self.all().filter_map(|object| match &object.body {
-            Body::Gateway(gateway) => Some((object, gateway)),
+        self.of_kind(KindName::Gateway).filter_map(|object| self.whole(object))
+    }
+
+    /// A Gateway with all of its listeners.
+    fn whole<'i>(&'i self, object: &'i Object) -> Option<(&'i Object, &'i Gateway)> {
+        match &object.body {
+            Body::Gateway(gateway) => Some((object, self.joined.get(&object.key).unwrap_or(gateway))),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listener_set(&self, namespace: &str, name: &str) -> Option<(&Object, &ListenerSet)> {
+        let object = self.get(KindName::ListenerSet, namespace, name)?;
+        if let Body::ListenerSet(set) = &object.body { Some((object, set)) } else { None }
+    }
+
+    pub(crate) fn listener_sets(&self) -> impl Iterator<Item = (&Object, &ListenerSet)> {
+        self.of_kind(KindName::ListenerSet).filter_map(|object| match &object.body {
+            Body::ListenerSet(set) => Some((object, set)),
             _ => None,
         })
     }

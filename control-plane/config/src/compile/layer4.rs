@@ -38,7 +38,7 @@ pub(super) fn tls_chains(
     let mut termination = None;
     let mut secrets = Vec::new();
     if attach::terminates(listener) {
-        secrets = certificate::secrets(index, &gateway.namespace, listener);
+        secrets = certificate::secrets(index, gateway, listener);
         if secrets.is_empty() {
             return (Vec::new(), secrets); // nothing to show to a caller; checking says why
         }
@@ -46,7 +46,7 @@ pub(super) fn tls_chains(
         termination = Some(TlsTermination { secrets: names, alpn: Vec::new(), clients: None });
     }
     let chain = |(domain, route): (String, Option<Attached<'_>>)| FilterChain {
-        name: format!("{}|{domain}", listener.name),
+        name: format!("{}|{domain}", listener.full_name()),
         matches: ChainMatch {
             server_names: if domain == "*" { Vec::new() } else { vec![domain] },
             tls: Some(true),

@@ -6,7 +6,7 @@
 //! it whole nanoseconds; else it is rounded up to one: such a rate is under the written one by at most a part in 5 * 10^7.
 
 use super::index::Index;
-use crate::kinds::{Limit, PolicyTarget, RateLimitPolicy};
+use crate::kinds::{GatewayListener, Limit, PolicyTarget, RateLimitPolicy};
 use crate::{Key, Object};
 use std::time::Duration;
 use weft_model::rate_limit::{Bucket, RateLimit, TokenBucket};
@@ -15,9 +15,10 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-/// Of a Gateway's listener.
-pub(crate) fn of_listener(index: &Index, gateway: &Key, listener: &str) -> Vec<RateLimit> {
-    of_target(index, gateway, |target| target.is(GATEWAY, "Gateway") && section_is(target, Some(listener)))
+/// Of a Gateway's listener. One of a ListenerSet has those of the whole Gateway.
+pub(crate) fn of_listener(index: &Index, gateway: &Key, listener: &GatewayListener) -> Vec<RateLimit> {
+    let section = listener.set.is_none().then_some(listener.name.as_str());
+    of_target(index, gateway, |target| target.is(GATEWAY, "Gateway") && section_is(target, section))
 }
 
 /// Of an HTTPRoute's or GRPCRoute's rule.

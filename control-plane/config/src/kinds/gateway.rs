@@ -5,9 +5,10 @@ mod read;
 mod tests;
 
 use super::{AuthorityRef, Hostname, Labels, Selector};
-use crate::Place;
+use crate::{Key, Place};
 
 pub(crate) use read::read_gateway;
+pub(super) use read::{check_unique, listener};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
@@ -16,6 +17,8 @@ pub struct Gateway {
     pub class_place: Place,
     /// 1 to 64, each (port, protocol, hostname) once.
     pub listeners: Vec<GatewayListener>,
+    /// `spec.allowedListeners`: which namespaces' ListenerSets may add to them. Default `None`.
+    pub allowed_listeners: FromNamespaces,
     pub addresses: Vec<GatewayAddress>,
     /// `spec.tls.backend.clientCertificateRef`: shown to backends that ask who calls.
     pub client_certificate: Option<CertificateRef>,
@@ -77,7 +80,9 @@ impl FrontendTls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayListener {
     pub place: Place,
-    /// Once in a Gateway; routes name it by `sectionName`.
+    /// The ListenerSet that a Gateway has it from; `None`: it is the object's own in which it is written.
+    pub set: Option<Key>,
+    /// Once in its object; routes name it by `sectionName`.
     pub name: String,
     /// `None`: every host.
     pub hostname: Option<Hostname>,
@@ -86,6 +91,21 @@ pub struct GatewayListener {
     /// Always there for HTTPS and TLS, never for HTTP, TCP and UDP.
     pub tls: Option<ListenerTls>,
     pub allowed_routes: AllowedRoutes,
+}
+
+impl GatewayListener {
+    /// The object in which it is written: what it refers to is seen from there.
+    pub fn owner<'l>(&'l self, gateway: &'l Key) -> &'l Key {
+        self.set.as_ref().unwrap_or(gateway)
+    }
+
+    /// Once among all listeners of a Gateway: those of ListenerSets may be named alike.
+    pub fn full_name(&self) -> String {
+        match &self.set {
+            None => self.name.clone(),
+            Some(Key { namespace, name, .. }) => format!("{namespace}/{name}/{}", self.name),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -136,7 +156,7 @@ pub struct CertificateRef {
     pub group: String,
     /// Default `Secret`.
     pub kind: String,
-    /// `None`: the Gateway's own. Another one needs a ReferenceGrant there.
+    /// `None`: that of the Gateway or ListenerSet. Another one needs a ReferenceGrant there.
     pub namespace: Option<String>,
     pub name: String,
 }
@@ -148,7 +168,7 @@ pub struct AllowedRoutes {
     pub kinds: Vec<RouteKind>,
 }
 
-/// Which namespaces' routes may attach. Default `Same`.
+/// Which namespaces' objects may attach: routes to a listener (default `Same`), ListenerSets to a Gateway (default `None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromNamespaces {
     All,

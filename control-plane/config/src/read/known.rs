@@ -67,6 +67,7 @@ static KINDS: &[Known] = &[
         Read(&["v1", "v1beta1"], |f| kinds::read_gateway_class(f).map(Body::GatewayClass)),
     ),
     of(GATEWAY, "Gateway", Read(&["v1", "v1beta1"], |f| kinds::read_gateway(f).map(Body::Gateway))),
+    of(GATEWAY, "ListenerSet", Read(&["v1"], |f| kinds::read_listener_set(f).map(Body::ListenerSet))),
     of(GATEWAY, "HTTPRoute", Read(&["v1", "v1beta1"], |f| kinds::read_http_route(f).map(Body::HttpRoute))),
     of(GATEWAY, "GRPCRoute", Read(&["v1", "v1alpha2"], |f| kinds::read_grpc_route(f).map(Body::GrpcRoute))),
     of(
@@ -109,7 +110,6 @@ static KINDS: &[Known] = &[
     of("", "Endpoints", Inert),
     of("networking.k8s.io", "Ingress", Inert),
     of(GATEWAY, "UDPRoute", Inert),
-    of(GATEWAY, "ListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XListenerSet", Inert),
     of("gateway.networking.x-k8s.io", "XMesh", Inert),
     of(ISTIO, "ServiceEntry", Inert),

@@ -54,6 +54,7 @@ const FEATURES: &[&str] = &[
     "HTTPRouteRetryBackendTimeout",
     "HTTPRouteRetryConnectionError",
     "HTTPRouteSchemeRedirect",
+    "ListenerSet",
     "Mesh",
     "MeshClusterIPMatching",
     "MeshConsumerRoute",

@@ -1,4 +1,4 @@
-//! GatewayClasses and Gateways, with their listeners.
+//! GatewayClasses, and Gateways and ListenerSets with their listeners.
 
 use super::features::{self, Feature};
 use super::{Address, Condition, Conditions, Facts, GatewayFacts};
@@ -8,10 +8,11 @@ use crate::compile::certificate::{self, Refusal};
 use crate::compile::frontend;
 use crate::compile::gateway::{by_port, is_served};
 use crate::compile::index::Index;
+use crate::compile::listener_sets;
 use crate::kinds::{FrontendMode, Gateway, GatewayListener};
 use crate::{Key, Object};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const GROUP: &str = "gateway.networking.k8s.io";
 
@@ -26,6 +27,15 @@ pub struct GatewayClassStatus {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     pub addresses: Vec<Address>,
+    pub conditions: Vec<Condition>,
+    /// Its own.
+    pub listeners: Vec<ListenerStatus>,
+    /// How many were accepted.
+    pub attached_listener_sets: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenerSetStatus {
     pub conditions: Vec<Condition>,
     pub listeners: Vec<ListenerStatus>,
 }
@@ -61,27 +71,27 @@ pub(super) fn class(object: &Object, facts: &Facts) -> GatewayClassStatus {
     GatewayClassStatus { conditions: conditions.list, supported_features: features::all() }
 }
 
+/// Of a Gateway, and of the ListenerSets that it lets in.
 pub(super) fn gateway(
     index: &Index,
     object: &Object,
     gateway: &Gateway,
     attached: &BTreeSet<(usize, &Key)>,
     facts: &GatewayFacts,
-) -> GatewayStatus {
+) -> (GatewayStatus, Vec<(Key, ListenerSetStatus)>) {
     let served = by_port(gateway);
-    let judged: Vec<Judged> = gateway
-        .listeners
-        .iter()
-        .enumerate()
-        .map(|(at, listener)| {
-            let first = served.get(&listener.port).and_then(|served| {
-                let is_own = served.iter().any(|(own, _)| *own == at);
-                if is_own { None } else { served.first().map(|(_, first)| *first) }
-            });
-            judge(index, (object, gateway), listener, first)
-        })
-        .collect();
-    let valid = judged.iter().filter(|judged| judged.refused.is_none()).count();
+    let mut judged = BTreeMap::<Option<&Key>, Vec<Judged<'_>>>::new();
+    for (at, listener) in gateway.listeners.iter().enumerate() {
+        let first = served.get(&listener.port).and_then(|served| {
+            let is_own = served.iter().any(|(own, _)| *own == at);
+            if is_own { None } else { served.first().map(|(_, first)| *first) }
+        });
+        let routes = attached.iter().filter(|(of, _)| *of == at).count();
+        let entry = judge(index, (object, gateway), listener, first, routes);
+        judged.entry(listener.set.as_ref()).or_default().push(entry);
+    }
+    let own = judged.remove(&None).unwrap_or_default();
+    let valid = own.iter().filter(|judged| judged.refused.is_none()).count();
     let mut conditions = Conditions::of(object);
     let unsupported =
         gateway.addresses.iter().find(|address| !matches!(address.kind.as_str(), "IPAddress" | "Hostname"));
@@ -91,14 +101,14 @@ pub(super) fn gateway(
             let message = format!("addresses of type {} are not served; write IPAddress or Hostname", address.kind);
             conditions.add("Accepted", false, "UnsupportedAddress", message);
         }
-        None if valid == judged.len() => conditions.add("Accepted", true, "Accepted", ""),
+        None if valid == own.len() => conditions.add("Accepted", true, "Accepted", ""),
         None => {
-            let message = format!("{} of {} listeners cannot be served", judged.len() - valid, judged.len());
+            let message = format!("{} of {} listeners cannot be served", own.len() - valid, own.len());
             conditions.add("Accepted", accepted, "ListenersNotValid", message);
         }
     }
     if let Some(reference) = &gateway.client_certificate {
-        match certificate::resolve(index, &object.key.namespace, reference) {
+        match certificate::resolve(index, &object.key, reference) {
             Ok(_) => conditions.add("ResolvedRefs", true, "ResolvedRefs", ""),
             Err(refusal @ Refusal::NotGranted { .. }) => {
                 conditions.add("ResolvedRefs", false, "RefNotPermitted", refusal.to_string());
@@ -111,18 +121,53 @@ pub(super) fn gateway(
         conditions.add("InsecureFrontendValidationMode", true, "ConfigurationChanged", message);
     }
     let programmed = programmed(gateway, accepted, facts, &mut conditions);
-    let listeners = gateway.listeners.iter().zip(judged).enumerate();
-    GatewayStatus {
+    let sets = judged.into_iter().filter_map(|(key, judged)| Some((index.object(key?)?, judged)));
+    let sets: Vec<_> = sets.map(|(set, judged)| (set.key.clone(), of_set(set, judged, accepted, programmed))).collect();
+    let status = GatewayStatus {
         addresses: if accepted { facts.addresses.clone() } else { Vec::new() },
         conditions: conditions.list,
-        listeners: listeners
-            .map(|(at, (listener, judged))| ListenerStatus {
-                name: listener.name.clone(),
-                supported_kinds: supported_kinds(listener),
-                attached_routes: attached.iter().filter(|(of, _)| *of == at).count(),
-                conditions: judged.conditions(object, programmed),
-            })
-            .collect(),
+        listeners: own.into_iter().map(|judged| judged.status(object, programmed)).collect(),
+        attached_listener_sets: sets.iter().filter(|(_, status)| status.is_accepted()).count(),
+    };
+    (status, sets)
+}
+
+/// Of a ListenerSet that its Gateway lets in: `accepted` and `programmed` are what the Gateway says of itself.
+fn of_set(object: &Object, judged: Vec<Judged<'_>>, accepted: bool, programmed: bool) -> ListenerSetStatus {
+    let mut conditions = Conditions::of(object);
+    let lost = judged.iter().filter(|judged| judged.refused.is_some() || judged.bare).count();
+    let message = format!("{lost} of {} listeners cannot be served", judged.len());
+    match lost {
+        _ if !accepted => conditions.add("Accepted", false, "ParentNotAccepted", "the Gateway was not accepted"),
+        0 => conditions.add("Accepted", true, "Accepted", ""),
+        lost => conditions.add("Accepted", lost < judged.len(), "ListenersNotValid", &message),
+    }
+    match () {
+        () if lost == judged.len() => conditions.add("Programmed", false, "ListenersNotValid", message),
+        () if !programmed => {
+            conditions.add("Programmed", false, "ParentNotProgrammed", "the Gateway is not programmed");
+        }
+        () => conditions.add("Programmed", true, "Programmed", ""),
+    }
+    let listeners = judged.into_iter().map(|judged| judged.status(object, programmed)).collect();
+    ListenerSetStatus { conditions: conditions.list, listeners }
+}
+
+/// Of the ListenerSets that a Gateway of ours does not let in. One without such a Gateway is nobody's.
+pub(super) fn refused_sets(index: &Index) -> impl Iterator<Item = (Key, ListenerSetStatus)> {
+    index.listener_sets().filter_map(|(object, set)| {
+        let refusal = listener_sets::parent(index, object, set).err().filter(|refusal| refusal.is_ours(index))?;
+        let mut conditions = Conditions::of(object);
+        for kind in ["Accepted", "Programmed"] {
+            conditions.add(kind, false, "NotAllowed", refusal.to_string());
+        }
+        Some((object.key.clone(), ListenerSetStatus { conditions: conditions.list, listeners: Vec::new() }))
+    })
+}
+
+impl ListenerSetStatus {
+    fn is_accepted(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.kind == "Accepted" && condition.status)
     }
 }
 
@@ -149,8 +194,10 @@ fn programmed(gateway: &Gateway, accepted: bool, facts: &GatewayFacts, condition
     status
 }
 
-/// What is wrong with a listener.
-struct Judged {
+/// A listener, and what is wrong with it.
+struct Judged<'g> {
+    listener: &'g GatewayListener,
+    routes: usize,
     /// It is not served at all.
     refused: Option<(&'static str, String)>,
     /// It shares its port with what it cannot share it with.
@@ -162,12 +209,13 @@ struct Judged {
 }
 
 /// `first`: whose its port is, if not its own.
-fn judge(
+fn judge<'g>(
     index: &Index,
     (object, gateway): (&Object, &Gateway),
-    listener: &GatewayListener,
+    listener: &'g GatewayListener,
     first: Option<&GatewayListener>,
-) -> Judged {
+    routes: usize,
+) -> Judged<'g> {
     let callers = Callers::of(index, object, gateway, listener);
     let refused = match first {
         _ if !is_served(listener) => {
@@ -176,14 +224,20 @@ fn judge(
         Some(first) => {
             let same = first.tls.is_some() && listener.tls.is_some() || first.protocol == listener.protocol;
             let reason = if same { "HostnameConflict" } else { "ProtocolConflict" };
-            Some((reason, format!("listener {} has port {} already", first.name, first.port)))
+            // what another author named it is not for this one to know
+            let whose = if first.set == listener.set {
+                format!("listener {}", first.name)
+            } else {
+                "another listener of the Gateway".into()
+            };
+            Some((reason, format!("{whose} has port {} already", first.port)))
         }
         None if callers.cannot_be_judged() => Some(("NoValidCACertificate", callers.why())),
         None => None,
     };
     let references = listener.tls.iter().flat_map(|tls| &tls.certificate_refs);
-    let results: Vec<_> =
-        references.map(|reference| certificate::resolve(index, &object.key.namespace, reference)).collect();
+    let owner = listener.owner(&object.key);
+    let results: Vec<_> = references.map(|reference| certificate::resolve(index, owner, reference)).collect();
     let certificates = results.iter().find_map(|result| result.as_ref().err());
     let bad_kind = listener.allowed_routes.kinds.iter().find(|kind| !is_carried(listener, &kind.group, &kind.kind));
     let unresolved = match (certificates, callers.reason(), bad_kind) {
@@ -194,7 +248,7 @@ fn judge(
         (None, None, None) => None,
     };
     let bare = !results.is_empty() && results.iter().all(Result::is_err);
-    Judged { conflict: refused.is_some() && first.is_some(), refused, unresolved, bare }
+    Judged { listener, routes, conflict: refused.is_some() && first.is_some(), refused, unresolved, bare }
 }
 
 /// By whom a listener's callers are judged.
@@ -231,11 +285,22 @@ impl Callers {
     }
 }
 
-impl Judged {
-    fn conditions(self, object: &Object, programmed: bool) -> Vec<Condition> {
+impl Judged<'_> {
+    /// `object`: in which it is written.
+    fn status(&self, object: &Object, programmed: bool) -> ListenerStatus {
+        ListenerStatus {
+            name: self.listener.name.clone(),
+            supported_kinds: supported_kinds(self.listener),
+            attached_routes: self.routes,
+            conditions: self.conditions(object, programmed),
+        }
+    }
+
+    fn conditions(&self, object: &Object, programmed: bool) -> Vec<Condition> {
         let mut conditions = Conditions::of(object);
         match &self.refused {
             None => conditions.add("Accepted", true, "Accepted", ""),
+            Some((_, message)) if self.is_late() => conditions.add("Accepted", false, "PortUnavailable", message),
             Some((reason, message)) => conditions.add("Accepted", false, reason, message),
         }
         match &self.refused {
@@ -248,12 +313,18 @@ impl Judged {
         }
         match () {
             () if self.refused.is_some() || self.bare => {
-                conditions.add("Programmed", false, "Invalid", "the listener cannot be served");
+                let reason = if self.is_late() { "PortUnavailable" } else { "Invalid" };
+                conditions.add("Programmed", false, reason, "the listener cannot be served");
             }
             () if !programmed => conditions.add("Programmed", false, "Pending", "the Gateway is not programmed"),
             () => conditions.add("Programmed", true, "Programmed", ""),
         }
         conditions.list
+    }
+
+    /// A ListenerSet's that came after one that it cannot be with.
+    fn is_late(&self) -> bool {
+        self.conflict && self.listener.set.is_some()
     }
 }
 

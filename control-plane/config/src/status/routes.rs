@@ -62,6 +62,7 @@ fn is_ours(index: &Index, route: &Attaching<'_>, reference: &ParentRef) -> bool 
         Ok(Parent::Gateway(_, gateway)) => index.class(&gateway.class_name) == Class::Ours,
         Ok(Parent::Service(_)) => true,
         Err(Refusal::NoServicePort { .. } | Refusal::NoServiceSection { .. }) => true,
+        Err(Refusal::NotAttached { refusal }) => refusal.is_ours(index),
         Err(_) => false,
     }
 }
@@ -106,7 +107,8 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::HostnamesDoNotMeet { .. } => "NoMatchingListenerHostname",
         Refusal::Displaced { .. } => "Conflicted",
         Refusal::NotInTheMesh { .. } => "UnsupportedValue",
-        Refusal::NoSection { .. }
+        Refusal::NotAttached { .. }
+        | Refusal::NoSection { .. }
         | Refusal::NoPort { .. }
         | Refusal::NoServicePort { .. }
         | Refusal::NoServiceSection { .. }

@@ -1,6 +1,7 @@
 //! The half of the API's conformance that speaks of statuses, each test named after its case there.
 
 mod frontend;
+mod listener_sets;
 
 use super::*;
 use crate::{KindName, merge, read};

@@ -82,7 +82,8 @@ fn find<'i>(index: &'i Index, namespace: &str, target: &PolicyTarget, of: &crate
         });
     } else if target.is(gateway_api, "Gateway") && !only_services {
         index.gateways().for_each(|(object, gateway)| {
-            meet(object, Some(gateway.listeners.iter().map(|listener| listener.name.as_str()).collect()));
+            let own = gateway.listeners.iter().filter(|listener| listener.set.is_none());
+            meet(object, Some(own.map(|listener| listener.name.as_str()).collect()));
         });
     } else if (target.is(gateway_api, "HTTPRoute") || target.is(gateway_api, "GRPCRoute")) && !only_services {
         index.routes().filter(|(object, _)| object.key.kind.as_str() == target.kind).for_each(|(object, route)| {

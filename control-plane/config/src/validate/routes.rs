@@ -84,11 +84,12 @@ fn hint_for_parent(index: &Index, object: &Object, reference: &ParentRef, refusa
         Refusal::NoParent { kind, namespace, name } => {
             let names: Vec<(&str, &str)> = match *kind {
                 "Service" => index.services().map(|(found, _)| name_of(found)).collect(),
+                "ListenerSet" => index.listener_sets().map(|(found, _)| name_of(found)).collect(),
                 _ => index.gateways().map(|(found, _)| name_of(found)).collect(),
             };
             elsewhere(kind, namespace, name, &names)
         }
-        Refusal::NoSection { section, sections: names } | Refusal::NoServiceSection { section, names } => {
+        Refusal::NoSection { section, sections: names, .. } | Refusal::NoServiceSection { section, names } => {
             did_you_mean(section, names.iter().map(String::as_str))
         }
         Refusal::NamespaceNotAllowed { .. } => {
@@ -96,18 +97,18 @@ fn hint_for_parent(index: &Index, object: &Object, reference: &ParentRef, refusa
         }
         Refusal::HostnamesDoNotMeet { .. } => Some("change spec.hostnames, or the listener's hostname".to_owned()),
         Refusal::KindNotAllowed { kind } => {
-            Some(format!("add kind {kind} to the listener of Gateway {}", reference.name))
+            Some(format!("add kind {kind} to the listener of {} {}", reference.kind, reference.name))
         }
         _ => None,
     }
 }
 
-fn name_of(object: &Object) -> (&str, &str) {
+pub(super) fn name_of(object: &Object) -> (&str, &str) {
     (&object.key.namespace, &object.key.name)
 }
 
 /// The same name in another namespace, or a similar one in the same.
-fn elsewhere(kind: &str, namespace: &str, name: &str, names: &[(&str, &str)]) -> Option<String> {
+pub(super) fn elsewhere(kind: &str, namespace: &str, name: &str, names: &[(&str, &str)]) -> Option<String> {
     if let Some((other, _)) = names.iter().find(|(_, found)| *found == name) {
         return Some(format!("{kind} {name} is in namespace {other}: write namespace: {other}"));
     }

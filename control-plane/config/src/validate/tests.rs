@@ -1,3 +1,4 @@
+mod listener_sets;
 mod policies;
 mod virtual_services;
 
@@ -96,7 +97,7 @@ fn a_parent_that_is_not_there_or_does_not_let_in_is_said_with_what_to_write() {
         ("name: edge, port: 81", "spec.parentRefs[0]: the Gateway has no listener on port 81; it has 80"),
         (
             "name: x, kind: Bucket, group: a.example",
-            "spec.parentRefs[0]: a parent of kind Bucket is not known; write Gateway or Service",
+            "spec.parentRefs[0]: a parent of kind Bucket is not known; write Gateway, ListenerSet or Service",
         ),
         (
             "name: ordr, kind: Service, group: \"\"",

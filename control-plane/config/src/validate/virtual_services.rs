@@ -165,7 +165,9 @@ fn check_gateway(
     };
     let lets_in = |at: &usize| {
         let listener = &gateway.listeners[*at];
-        is_http(listener) && allows_namespace(index, &gateway_object.key.namespace, listener, &object.key.namespace)
+        listener.set.is_none()
+            && is_http(listener)
+            && allows_namespace(index, &gateway_object.key, listener, &object.key.namespace)
     };
     let open: Vec<usize> = (0..gateway.listeners.len()).filter(lets_in).collect();
     if open.is_empty() {

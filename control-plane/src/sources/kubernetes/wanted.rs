@@ -37,6 +37,7 @@ pub(super) static KINDS: &[Wanted] = &[
     of("discovery.k8s.io", "EndpointSlice", "endpointslices", &["v1", "v1beta1"]),
     of(GATEWAY, "GatewayClass", "gatewayclasses", &["v1", "v1beta1"]),
     of(GATEWAY, "Gateway", "gateways", &["v1", "v1beta1"]),
+    of(GATEWAY, "ListenerSet", "listenersets", &["v1"]),
     of(GATEWAY, "HTTPRoute", "httproutes", &["v1", "v1beta1"]),
     of(GATEWAY, "GRPCRoute", "grpcroutes", &["v1", "v1alpha2"]),
     of(GATEWAY, "TLSRoute", "tlsroutes", &["v1", "v1alpha3", "v1alpha2"]),

@@ -33,6 +33,7 @@ const V1: &[&str] = &["v1", "v1beta1"];
 pub const GATEWAY_API: &[CustomKind] = &[
     CustomKind { cluster_scoped: true, ..kind(GATEWAY, V1, "GatewayClass", "gatewayclasses") },
     kind(GATEWAY, V1, "Gateway", "gateways"),
+    kind(GATEWAY, &["v1"], "ListenerSet", "listenersets"),
     kind(GATEWAY, V1, "HTTPRoute", "httproutes"),
     kind(GATEWAY, &["v1"], "GRPCRoute", "grpcroutes"),
     kind(GATEWAY, &["v1", "v1alpha2"], "TLSRoute", "tlsroutes"),

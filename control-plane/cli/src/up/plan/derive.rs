@@ -13,6 +13,7 @@ const PART_OF: &str = "app.kubernetes.io/part-of";
 /// What those objects ask for.
 pub(crate) fn plan(world: &World) -> Plan {
     let mut plan = Plan::default();
+    let gateways = weft_config::gateways(world);
     for object in world.objects.values() {
         let id = Id::new(&object.key.namespace, &object.key.name);
         match &object.body {
@@ -27,7 +28,7 @@ pub(crate) fn plan(world: &World) -> Plan {
                 plan.services.insert(id, service(body));
             }
             Body::Gateway(body) if is_ours(world, &body.class_name) => {
-                plan.gateways.insert(id, gateway(body));
+                plan.gateways.insert(id, gateway(&object.key, gateways.get(&object.key).unwrap_or(body)));
             }
             Body::Gateway(body) => {
                 let class = &body.class_name;
@@ -51,12 +52,13 @@ fn is_ours(world: &World, class: &str) -> bool {
     }
 }
 
-fn gateway(body: &kinds::Gateway) -> Gateway {
+fn gateway(key: &Key, body: &kinds::Gateway) -> Gateway {
     let listener = |listener: &kinds::GatewayListener| Listener {
         name: listener.name.clone(),
         port: listener.port,
         tls: listener.protocol != ListenerProtocol::Http && listener.protocol != ListenerProtocol::Tcp,
         hostname: listener.hostname.as_ref().map(|h| h.as_str().to_owned()),
+        owner: listener.owner(key).clone(),
         place: listener.place.without_column(),
     };
     Gateway { listeners: body.listeners.iter().map(listener).collect() }
@@ -186,14 +188,18 @@ fn routes(object: &Object, body: &kinds::HttpRoute) -> Vec<Route> {
         })
         .collect();
     paths.dedup();
-    let parents = body.parent_refs.iter().filter(|parent| parent.kind == "Gateway");
+    let is_door = |parent: &&kinds::ParentRef| matches!(parent.kind.as_str(), "Gateway" | "ListenerSet");
     let route = |parent: &kinds::ParentRef| Route {
-        gateway: Id::new(parent.namespace.as_ref().unwrap_or(&object.key.namespace), &parent.name),
+        parent: Key::new(
+            KindName::from(parent.kind.clone()),
+            parent.namespace.as_ref().unwrap_or(&object.key.namespace),
+            &parent.name,
+        ),
         section: parent.section_name.clone(),
         hostnames: body.hostnames.iter().map(|h| h.as_str().to_owned()).collect(),
         paths: paths.clone(),
     };
-    parents.map(route).collect()
+    body.parent_refs.iter().filter(is_door).map(route).collect()
 }
 
 /// A path that a simple regular expression matches: classes and wildcards become `1`, what may be

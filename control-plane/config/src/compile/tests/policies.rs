@@ -190,6 +190,33 @@ fn a_gateways_limits_are_on_all_routes_of_the_listeners_that_they_name_and_a_rou
 }
 
 #[test]
+fn a_listener_sets_listener_has_the_whole_gateways_limits_and_nobodys_virtual_services() {
+    let gateway_ref = "group: gateway.networking.k8s.io, kind: Gateway, name: edge";
+    let letting_in = "  allowedListeners: {namespaces: {from: Same}}\n";
+    let set = "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {name: more, namespace: infra}\n\
+               spec: {parentRef: {name: edge}, listeners: [{name: http, port: 81, protocol: HTTP}]}\n---\n";
+    let both = format!("parentRefs: [{{name: edge}}, {{kind: ListenerSet, name: more}}], {TO_ORDER}");
+    let yaml = [
+        gateway(&[HTTP]).replace("---\n", &format!("{letting_in}---\n")),
+        set.to_owned(),
+        route("infra/r", &both),
+        virtual_service(
+            "infra/v",
+            "hosts: [a.example], gateways: [edge], http: [{route: [{destination: {host: order}}]}]",
+        ),
+        limit("infra/whole", gateway_ref),
+        limit("infra/at-http", &format!("{gateway_ref}, sectionName: http")),
+    ];
+    let held = edge(&yaml.concat());
+    assert_eq!(limits(&held.routes("infra/edge|80", "*")[0]), ["infra/at-http", "infra/whole"]);
+    assert_eq!(limits(&held.routes("infra/edge|81", "*")[0]), ["infra/whole"], "another listener has that name");
+    let domains =
+        |table: &str| held.table(table).virtual_hosts.iter().map(|host| host.name.clone()).collect::<Vec<_>>();
+    assert_eq!(domains("infra/edge|80"), ["*", "a.example"]);
+    assert_eq!(domains("infra/edge|81"), ["*"]);
+}
+
+#[test]
 fn limits_of_a_gateway_and_of_a_service_hold_for_virtual_services_too() {
     let gateway_ref = "group: gateway.networking.k8s.io, kind: Gateway, name: edge";
     let spec = "hosts: [a.example, order.infra.svc.cluster.local], gateways: [mesh, infra/edge], \

@@ -13,12 +13,13 @@ pub(crate) fn read_gateway(f: &mut Fields<'_>) -> Option<Gateway> {
 
 fn spec(f: &mut Fields<'_>) -> Option<Gateway> {
     let (client_certificate, frontend) = f.opt("tls", |at| at.fields(gateway_tls)).unwrap_or_default();
-    f.later("allowedListeners", |_| Some(()));
+    let allowed_listeners = f.opt("allowedListeners", allowed_listeners).unwrap_or(FromNamespaces::None);
     f.later("defaultScope", |_| Some(()));
     let class = f.must("gatewayClassName", |at| Some((object_name(at)?, at.place())));
     let infrastructure = f.opt("infrastructure", infrastructure).unwrap_or_default();
     let gateway = Gateway {
         listeners: f.list("listeners", 1..=64, listener),
+        allowed_listeners,
         addresses: f.list("addresses", 0..=16, address),
         client_certificate,
         frontend,
@@ -88,7 +89,7 @@ fn address(at: &Cursor<'_>) -> Option<GatewayAddress> {
 }
 
 /// Names once; port, protocol and host name together once.
-fn check_unique(f: &Fields<'_>, listeners: &[GatewayListener]) {
+pub(in crate::kinds) fn check_unique(f: &Fields<'_>, listeners: &[GatewayListener]) {
     let (mut names, mut doors) = (HashMap::new(), HashMap::new());
     for listener in listeners {
         if let Some(first) = names.insert(&listener.name, listener.place.words()) {
@@ -103,7 +104,7 @@ fn check_unique(f: &Fields<'_>, listeners: &[GatewayListener]) {
     }
 }
 
-fn listener(at: &Cursor<'_>) -> Option<GatewayListener> {
+pub(in crate::kinds) fn listener(at: &Cursor<'_>) -> Option<GatewayListener> {
     at.fields(|f| {
         let protocol = f.must("protocol", protocol);
         let tls = f.opt("tls", |at| tls(at, protocol.as_ref()));
@@ -113,7 +114,7 @@ fn listener(at: &Cursor<'_>) -> Option<GatewayListener> {
         let allowed_routes = f.opt("allowedRoutes", allowed_routes).unwrap_or(AllowedRoutes::SAME_NAMESPACE);
         let protocol = protocol?;
         check_protocol(f, &protocol);
-        Some(GatewayListener { place: f.place(), name, hostname, port, protocol, tls, allowed_routes })
+        Some(GatewayListener { place: f.place(), set: None, name, hostname, port, protocol, tls, allowed_routes })
     })
     .flatten()
 }
@@ -187,12 +188,17 @@ fn certificate_ref(at: &Cursor<'_>) -> Option<CertificateRef> {
 
 fn allowed_routes(at: &Cursor<'_>) -> Option<AllowedRoutes> {
     at.fields(|f| AllowedRoutes {
-        namespaces: f.opt("namespaces", from_namespaces).unwrap_or(FromNamespaces::Same),
+        namespaces: f.opt("namespaces", |at| from_namespaces(at, FromNamespaces::Same)).unwrap_or(FromNamespaces::Same),
         kinds: f.list("kinds", 0..=8, route_kind),
     })
 }
 
-fn from_namespaces(at: &Cursor<'_>) -> Option<FromNamespaces> {
+fn allowed_listeners(at: &Cursor<'_>) -> Option<FromNamespaces> {
+    at.fields(|f| f.opt("namespaces", |at| from_namespaces(at, FromNamespaces::None)))?
+}
+
+/// `default`: where `from` is not written.
+fn from_namespaces(at: &Cursor<'_>, default: FromNamespaces) -> Option<FromNamespaces> {
     at.fields(|f| {
         let from = f.opt("from", one_of(&["Same", "All", "Selector", "None"].map(|from| (from, from))));
         let wanted = f.opt("selector", selector);
@@ -205,11 +211,11 @@ fn from_namespaces(at: &Cursor<'_>) -> Option<FromNamespaces> {
                 }
                 FromNamespaces::Selector(wanted.unwrap_or_default())
             }
-            _ => {
+            other => {
                 if f.has("selector") {
                     f.wrong("selector", "means nothing without `from: Selector`", "write from: Selector");
                 }
-                FromNamespaces::Same
+                if other.is_some() { FromNamespaces::Same } else { default }
             }
         }
     })

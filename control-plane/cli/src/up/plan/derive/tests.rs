@@ -97,6 +97,39 @@ spec: { gatewayClassName: istio, listeners: [{ name: web, protocol: HTTP, port: 
 }
 
 #[test]
+fn a_gateway_has_the_listeners_of_the_sets_that_it_lets_in() {
+    let plan = planned(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: door }
+spec:
+  gatewayClassName: weft
+  allowedListeners: { namespaces: { from: Same } }
+  listeners: [{ name: web, protocol: HTTP, port: 8080 }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: more }
+spec: { parentRef: { name: door }, listeners: [{ name: web, protocol: HTTP, port: 8081 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: not-let-in, namespace: team }
+spec: { parentRef: { name: door, namespace: default }, listeners: [{ name: web, protocol: HTTP, port: 8082 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: r }
+spec: { parentRefs: [{ kind: ListenerSet, name: more }], rules: [{ backendRefs: [{ name: order, port: 80 }] }] }
+",
+    );
+    let listeners = &plan.gateways[&Id::new("default", "door")].listeners;
+    let found: Vec<_> = listeners.iter().map(|listener| (listener.port, listener.owner.to_string())).collect();
+    assert_eq!(found, [(8080, "Gateway default/door".to_owned()), (8081, "ListenerSet default/more".to_owned())]);
+    assert_eq!(plan.routes[0].parent, listeners[1].owner);
+}
+
+#[test]
 fn services_say_whom_they_select_and_where() {
     let plan = planned(
         "apiVersion: v1
