@@ -189,12 +189,17 @@ kind: RateLimitPolicy
 metadata: { name: slow, namespace: mall }
 spec:
   targetRefs: [{ group: gateway.networking.k8s.io, kind: HTTPRoute, name: mypages }]
+  mode: MODE
   limits: [{ name: all, requests: 1, per: 1h }]
 ";
     let status = async || kit.ask("GET", "/mypages", None).await.map_or(0, |reply| reply.status);
     kit.until("my page", async || status().await == 200).await;
-    kit.apply(policy).await;
+    kit.apply(&policy.replace("MODE", "Enforce")).await;
     kit.until("the limit", async || status().await == 429).await;
+    kit.apply(&policy.replace("MODE", "Shadow")).await;
+    kit.until("a limit that only counts", async || status().await == 200).await;
+    kit.apply(&policy.replace("MODE", "Enforce")).await;
+    kit.until("the limit again", async || status().await == 429).await;
     kit.delete("ratelimitpolicy/slow", "mall").await;
     kit.until("no limit", async || status().await == 200).await;
     let rule = "
@@ -203,12 +208,16 @@ kind: DestinationRule
 metadata: { name: delivery, namespace: mall }
 spec:
   host: delivery
-  trafficPolicy: { connectionPool: { http: { http2MaxRequests: 7 } } }
+  trafficPolicy: { connectionPool: { http: { http2MaxRequests: MOST } } }
 ";
-    kit.apply(rule).await;
-    kit.until("the rule is at the gateway", async || kit.gateway_config().await.contains("\"max_requests\":7")).await;
+    let is_at_the_gateway =
+        async |most: &str| kit.gateway_config().await.contains(&format!("\"max_requests\":{most},"));
+    for most in ["7", "8"] {
+        kit.apply(&rule.replace("MOST", most)).await;
+        kit.until("the rule is at the gateway", async || is_at_the_gateway(most).await).await;
+    }
     kit.delete("destinationrule/delivery", "mall").await;
-    kit.until("the rule is gone", async || !kit.gateway_config().await.contains("\"max_requests\":7")).await;
+    kit.until("the rule is gone", async || !is_at_the_gateway("8").await).await;
 }
 
 /// With a control plane that tells of pods up to three seconds late. `WEFT_RESTARTS` says how often, for those with more time.

@@ -2,7 +2,9 @@
 
 use crate::kit::{Running, Server, cluster, endpoints, listener, revision, small, table, within};
 use std::sync::Arc;
+use std::time::Duration;
 use weft_model::Kind;
+use weft_xds::client::Held;
 
 #[tokio::test]
 async fn a_client_is_given_everything_then_what_changes_then_what_goes() {
@@ -146,5 +148,37 @@ async fn a_damaged_or_foreign_state_file_is_not_used() {
         assert_eq!(revision(&held, "edge").as_deref(), Some("fresh"), "{pod}");
         client.stop().await;
     }
+    server.stop().await;
+}
+
+/// However soon another cluster is wanted again: as long as the one before is on its way, half taken back, or asked for anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_never_routes_to_a_cluster_whose_endpoints_are_not_there() {
+    let server = Server::start().await;
+    let to = |name: &str, turn: usize| {
+        vec![cluster(name), endpoints(name, &[8080]), listener("edge"), table("edge", &format!("{name}-{turn}"))]
+    };
+    server.shelf.put("order-1", to("a", 0));
+    let mut client = Running::start(server.address, "order-1", None);
+    client.holds(|held| revision(held, "edge").as_deref() == Some("a-0")).await;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for turn in 1..=3000 {
+        server.shelf.put("order-1", to(["a", "b", "c"][rng.usize(..3)], turn));
+        // not at all, or about as long as one to ten messages take
+        tokio::time::sleep(Duration::from_micros(rng.u64(..1000) * rng.u64(..2))).await;
+    }
+    server.shelf.put("order-1", to("a", 3001));
+    let has_endpoints = |held: &Held| {
+        let revision = revision(held, "edge").expect("it has had a table ever since");
+        let (name, _) = revision.split_once('-').expect("as above");
+        let is_there =
+            held.cluster(name).is_some() && held.endpoints(name).is_some_and(|one| !one.endpoints.is_empty());
+        assert!(is_there, "seed {seed}: {revision} without its endpoints");
+        revision == "a-3001"
+    };
+    client.holds(has_endpoints).await;
+    client.stop().await;
     server.stop().await;
 }

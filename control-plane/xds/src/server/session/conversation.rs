@@ -242,6 +242,7 @@ impl Conversation {
             let Versioned { version, digest, .. } = &**versioned;
             let known = Known { version: version.clone(), digest: *digest, state: State::Sent };
             self.known.insert(name.clone(), known);
+            self.absent.remove(name);
         }
         self.in_flight = Some(InFlight {
             nonce: nonce.clone(),
@@ -321,9 +322,14 @@ impl Conversation {
         self.known.get(name).is_some_and(|known| known.state == State::Acked)
     }
 
-    /// Whether the client has said what it makes of this name, or knows that it does not exist.
+    /// Whether the client has said what it makes of what it was sent under this name.
     pub(in crate::server) fn has_answered(&self, name: &str) -> bool {
-        self.absent.contains(name) || self.known.get(name).is_some_and(|known| known.state != State::Sent)
+        self.known.get(name).is_some_and(|known| known.state != State::Sent)
+    }
+
+    /// Whether the client has been told that there is nothing under this name.
+    pub(in crate::server) fn knows_absent(&self, name: &str) -> bool {
+        self.absent.contains(name)
     }
 
     pub(in crate::server) fn tally(&self, kind: Kind, wanted: &ResourceSet) -> Tally {
