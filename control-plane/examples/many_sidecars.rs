@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
     let process = control_plane.0.id();
     let (before, began) = (measured().await?, cpu(process)?);
     for edit in 1..=edits {
-        serve(directory.path(), edit % services, edit)?;
+        serve(directory.path(), edit % services, edit.div_ceil(services))?;
         while measured().await?.0 < before.0 + u64::from(edit) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -96,10 +96,10 @@ fn of_service(service: u32) -> String {
     )
 }
 
-/// Ten endpoints, others with each edit. Renamed into place, so that it is one change.
-fn serve(directory: &Path, service: u32, edit: u32) -> anyhow::Result<()> {
+/// Ten endpoints, others with each turn. Renamed into place, so that it is one change.
+fn serve(directory: &Path, service: u32, turn: u32) -> anyhow::Result<()> {
     let address =
-        |one: u32| format!("  - addresses: [{}]\n", Ipv4Addr::from_bits(0x0a80_0000 + service * 32 + edit % 16 + one));
+        |one: u32| format!("  - addresses: [{}]\n", Ipv4Addr::from_bits(0x0a80_0000 + service * 32 + turn % 16 + one));
     let endpoints: String = (0..10).map(address).collect();
     let slice = format!(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
