@@ -129,6 +129,8 @@ impl Monitor {
         let given_up = Sum::unpack(self.given_up.swap(0, Ordering::Relaxed));
         let waiting = Sum::unpack(self.waiting.load(Ordering::Relaxed));
         let age_ticks = waiting.count.wrapping_mul(self.ticks(now)).wrapping_sub(waiting.ticks) & Sum::MAX_TICKS;
+        // Who asks took the time before it looked, and requests begin meanwhile: in all they may be younger than nothing.
+        let age_ticks = if age_ticks > Sum::MAX_TICKS / 2 { 0 } else { age_ticks };
         Interval {
             external: self.external.take(),
             local: self.local.take(),

@@ -139,6 +139,17 @@ fn a_host_whose_callers_give_up_one_by_one_is_ejected_when_the_others_answer() {
 }
 
 #[test]
+fn a_request_that_begins_while_the_hosts_are_judged_speaks_against_nobody() {
+    let mut kit = Kit::new(2, slow());
+    for host in &kit.hosts {
+        (0..3).for_each(|_| host.began(kit.now).answered(kit.now + Duration::from_millis(5)));
+    }
+    let after_the_look = kit.hosts[0].began(kit.now + INTERVAL + Duration::from_millis(1));
+    assert_eq!(kit.sweep(), []);
+    drop(after_the_look);
+}
+
+#[test]
 fn slow_needs_others_volume_and_the_floor() {
     let mut kit = Kit::new(2, slow());
     let alone: Vec<_> = (0..3).map(|_| kit.hosts[0].began(kit.now)).collect();
