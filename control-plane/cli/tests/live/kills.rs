@@ -27,15 +27,15 @@ fn settled(mesh: &Mesh) -> usize {
         let fine = |path| mesh.try_get(path).is_some_and(|answer| answer.status == 200);
         ["/orders", "/deliveries", "/inventories/1"].into_iter().all(fine).then_some(())
     });
-    let orders = all(mesh, "/orders");
-    let status: BTreeMap<String, bool> =
-        orders.iter().map(|o| (o["orderId"].to_string(), o["status"] == "CANCELED")).collect();
-    let shipped: u64 = orders.iter().filter(|o| o["status"] == "PLACED").map(|o| o["qty"].as_u64().unwrap()).sum();
-    let deliveries = mesh.until("each order has its delivery", |mesh| {
-        let deliveries = all(mesh, "/deliveries");
+    // an order that was cut off half taken is still decided about, so that what was read before may be otherwise now
+    let (orders, deliveries) = mesh.until("each order has its delivery", |mesh| {
+        let (orders, deliveries) = (all(mesh, "/orders"), all(mesh, "/deliveries"));
+        let status: BTreeMap<String, bool> =
+            orders.iter().map(|o| (o["orderId"].to_string(), o["status"] == "CANCELED")).collect();
         let agree = |d: &Value| status.get(&d["orderId"].to_string()) == Some(&(d["status"] == "CANCELED"));
-        (deliveries.len() >= orders.len() && deliveries.iter().all(agree)).then_some(deliveries)
+        (deliveries.len() >= orders.len() && deliveries.iter().all(agree)).then_some((orders, deliveries))
     });
+    let shipped: u64 = orders.iter().filter(|o| o["status"] == "PLACED").map(|o| o["qty"].as_u64().unwrap()).sum();
     assert_eq!(deliveries.len(), orders.len(), "nothing is delivered twice");
     let inventory = mesh.until("the inventory has heard of all", |mesh| {
         let inventory = mesh.get("/inventories/1").json();
