@@ -84,7 +84,7 @@ impl Lists {
         containers.flat_map(|container| probes::rewrite(container, warnings)).collect()
     }
 
-    /// The app's containers go on for so long once the pod is to end.
+    /// The app's containers go on once the pod is to end until its callers have heard. A drain of 0 says that they shall not.
     fn take_leave(&mut self, at_least_seconds: u64, at_most_seconds: u64) -> Vec<(String, Value)> {
         let containers = self.containers.iter_mut().filter(|_| at_least_seconds > 0);
         containers.filter_map(|container| probes::take_leave(container, at_least_seconds, at_most_seconds)).collect()
